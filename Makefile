@@ -60,34 +60,34 @@ lock: setup ## renew the locked Python requirements from requirements*.in
 # ---------------------------------------------------------------- the demo
 .PHONY: demo demo-down
 demo: install ## a small site of containers on this machine, from nothing to a finished workflow
-	@scripts/demo up
+	@scripts/demo.py up
 
 demo-down: install ## take the demo away again, completely
-	@scripts/demo down
+	@scripts/demo.py down
 
 # ---------------------------------------------------------------- the tests
 .PHONY: test
 test: install ## everything below
-	@scripts/run-tests lint unit podman roles site
+	@scripts/run_tests.py lint unit podman roles site
 
 .PHONY: test-lint test-sanity test-unit test-podman test-roles test-site
 test-lint: install ## ruff, mypy, yamllint, ansible-lint, ansible-test sanity
-	@scripts/run-tests lint
+	@scripts/run_tests.py lint
 
 test-sanity: install
 	@scripts/ansible-test-sanity $(COLLECTION)
 
 test-unit: install ## unit and property tests
-	@scripts/run-tests unit
+	@scripts/run_tests.py unit
 
 test-podman: install ## the podman cloud for real: create, resume after SIGKILL, tear down
-	@scripts/run-tests podman
+	@scripts/run_tests.py podman
 
 test-roles: install ## Molecule for every role (ROLE=x for one)
-	@scripts/run-scenarios --jobs $(JOBS) $(ROLE)
+	@scripts/run_scenarios.py --jobs $(JOBS) $(ROLE)
 
 test-site: install ## the demo's own path, twice, then verify
-	@scripts/run-tests site
+	@scripts/run_tests.py site
 
 .PHONY: role
 role: install ## converge the scenario of ROLE and keep its machines (the inner loop)
@@ -95,7 +95,7 @@ role: install ## converge the scenario of ROLE and keep its machines (the inner 
 
 .PHONY: bench
 bench: install ## print the figures and ratios of the speed table
-	@scripts/bench
+	@scripts/bench.py
 
 .PHONY: clean
 clean: ## remove what make built (not the demo: make demo-down)
