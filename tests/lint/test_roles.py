@@ -25,6 +25,12 @@ def defaults(role: Path) -> dict:
     return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
 
 
+def names_read(path: Path) -> set[str]:
+    """Give the names that stand in a file's Jinja expressions and statements."""
+    expressions = re.findall(r"{[{%].*?[%}]}", path.read_text(), re.DOTALL)
+    return {name for expression in expressions for name in re.findall(r"\b[a-z][a-z0-9_]+\b", expression)}
+
+
 def test_there_are_roles_to_look_at() -> None:
     assert ROLES
 
@@ -62,17 +68,8 @@ def test_variables_carry_the_roles_name(role: Path) -> None:
 def test_role_reads_no_other_roles_variables(role: Path) -> None:
     """Other roles' variables may be set (``vars:`` of an include), never read."""
     others = {name for other in ROLES if other != role for name in specs(other) if not name.startswith(f"{role.name}_")}
-    found = []
-    for path in [*role.glob("tasks/*.yml"), *role.glob("handlers/*.yml"), *role.glob("defaults/*.yml")]:
-        for expression in re.findall(r"{{.*?}}", path.read_text(), re.DOTALL):
-            found += [
-                f"{path.name}: {name}" for name in re.findall(r"\b[a-z][a-z0-9_]+\b", expression) if name in others
-            ]
-    for path in role.glob("templates/**/*"):
-        if path.is_file():
-            for expression in re.findall(r"{[{%].*?[%}]}", path.read_text(), re.DOTALL):
-                names = re.findall(r"\b[a-z][a-z0-9_]+\b", expression)
-                found += [f"{path.name}: {name}" for name in names if name in others]
+    files = [path for room in ("tasks", "handlers", "defaults", "templates") for path in role.glob(f"{room}/**/*")]
+    found = [f"{path.name}: {name}" for path in files if path.is_file() for name in sorted(names_read(path) & others)]
     assert found == []
 
 
