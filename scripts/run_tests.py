@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / ".build"
 COLLECTION = BUILD / "ansible_collections" / "omtd" / "workflow"
 
+PYPROJECT = str(ROOT / "pyproject.toml")
+
 # part -> steps: (what it is, command, folder it runs in). Plugins are tested as installed: their imports say
 # ansible_collections.omtd.workflow, which only the installed tree answers to.
 PARTS: dict[str, list[tuple[str, list[str], Path]]] = {
@@ -24,7 +26,12 @@ PARTS: dict[str, list[tuple[str, list[str], Path]]] = {
         ("ruff format", ["ruff", "format", "--check", "."], ROOT),
         ("shellcheck", ["bash", "-c", "shellcheck $(grep -lE '^#!.*(ba)?sh' scripts/* .ci/run)"], ROOT),
         ("yamllint", ["yamllint", "--strict", "."], ROOT),
-        ("mypy", ["mypy", "--config-file", str(ROOT / "pyproject.toml"), "plugins"], COLLECTION),
+        (
+            "mypy, plugins",
+            ["mypy", "--config-file", PYPROJECT, "-p", "ansible_collections.omtd.workflow.plugins"],
+            BUILD,
+        ),
+        ("mypy, scripts", ["mypy", "--config-file", PYPROJECT, "scripts"], ROOT),
         ("ansible-lint", ["ansible-lint", "--offline"], COLLECTION),
         ("argument specs", ["pytest", "-q", "tests/lint"], COLLECTION),
         ("ansible-test sanity", [str(ROOT / "scripts" / "ansible-test-sanity"), str(COLLECTION)], ROOT),
