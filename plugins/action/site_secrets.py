@@ -65,12 +65,12 @@ class ActionModule(ActionBase):
         text, secret, vault_id = self._read(path)
         present = self._parse(path, text)
         additions = [
-            (row["name"], to_text(given.get(row["name"]) or site_secrets.make_secret(row["kind"], row["length"])), row["purpose"])
+            (row["name"], _plain(given.get(row["name"]) or site_secrets.make_secret(row["kind"], row["length"])), row["purpose"])
             for row in site_secrets.missing_rows(table, present)
         ]
         known = {row["name"] for row in table}
         additions += [
-            (name, to_text(value), "Carried over from the old site.")
+            (name, _plain(value), "Carried over from the old site.")
             for name, value in given.items()
             if name not in known and name not in present
         ]
@@ -177,6 +177,15 @@ class ActionModule(ActionBase):
         for path in loose:
             os.chmod(path, 0o600)
         return loose
+
+
+def _plain(value: t.Any) -> t.Any:
+    """The value without the tags that Ansible hangs on texts, so that JSON can have it."""
+    if isinstance(value, dict):
+        return {to_text(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, (bool, int, float)) else str(to_text(value))
 
 
 def write_private(path: str, content: bytes) -> None:

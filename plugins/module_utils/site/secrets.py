@@ -121,10 +121,10 @@ HEADER = (
 )
 
 
-def grow(text: str, additions: t.Sequence[tuple[str, str, str]]) -> str:
+def grow(text: str, additions: t.Sequence[tuple[str, t.Any, str]]) -> str:
     """The vault's text with ``(name, value, purpose)`` added at the end.
 
-    What was there stays as it was, comments included. A JSON string is a YAML string, so no value can break the file.
+    What was there stays as it was, comments included. What is JSON is YAML, so no value can break the file.
     """
     lines = [text.rstrip("\n") if text.strip() else "---\n" + HEADER.rstrip("\n")]
     for name, value, purpose in additions:
