@@ -33,13 +33,17 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
-        dummy, args = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+        _dummy, args = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
         hosts_file = Path(args["hosts_file"]).resolve()
         if not hosts_file.is_file():
-            raise AnsibleActionFail(f"omtd_hosts: {hosts_file}: no such file; give the OMTD hosts file with -e omtd_hosts=…")
+            raise AnsibleActionFail(
+                f"omtd_hosts: {hosts_file}: no such file; give the OMTD hosts file with -e omtd_hosts=…"
+            )
         folder = Path(args["group_vars"] or hosts_file.parent / "group_vars").resolve()
         if args["group_vars"] and not folder.is_dir():
-            raise AnsibleActionFail(f"omtd_group_vars: {folder}: no such folder; give the one with the OMTD group variables")
+            raise AnsibleActionFail(
+                f"omtd_group_vars: {folder}: no such folder; give the one with the OMTD group variables"
+            )
 
         hosts, variables = self._inventory(hosts_file)
         for group, values in self._group_vars(folder).items():
@@ -62,7 +66,9 @@ class ActionModule(ActionBase):
             # Variables of [all:vars] that say how a host is reached are as good as the host's own.
             connection = {name: value for name, value in groups.get("all", {}).items() if name in omtd.CONNECTION}
             for group in member:
-                connection.update((name, value) for name, value in groups.get(group, {}).items() if name in omtd.CONNECTION)
+                connection.update(
+                    (name, value) for name, value in groups.get(group, {}).items() if name in omtd.CONNECTION
+                )
             hosts.append(omtd.OldHost(host.name, tuple(member), {**connection, **_own(host.vars)}))
         return hosts, groups
 

@@ -9,6 +9,7 @@ import os
 import secrets
 import tempfile
 import typing as t
+from pathlib import Path
 
 import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
@@ -17,8 +18,8 @@ from ansible.parsing.vault import FileVaultSecret, VaultLib, is_encrypted, match
 from ansible.plugins.action import ActionBase
 from ansible_collections.omtd.workflow.plugins.module_utils.site import secrets as site_secrets
 
-PASSWORD_FILE = ".vault-password"
-VAULT_FILE = os.path.join("group_vars", "all", "vault.yml")
+PASSWORD_FILE = ".vault-password"  # noqa: S105 - the name of a file, not a password
+VAULT_FILE = "group_vars/all/vault.yml"
 
 ARGUMENT_SPEC = {
     "site_folder": {"type": "path", "required": True},
@@ -47,27 +48,27 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
-        dummy, args = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
-        folder = os.path.abspath(args["site_folder"])
+        _dummy, args = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+        folder = Path(args["site_folder"]).resolve()
         table = args["table"]
         given = {name: value for name, value in args["given"].items() if value not in (None, "")}
         check_mode = bool(self._task.check_mode)
 
         faults = site_secrets.check_table(table)
-        faults += [f"given.{name}: names of secrets begin with vault_" for name in given if not name.startswith("vault_")]
-        if not os.path.isdir(folder):
+        faults += [f"given.{name}: names of secrets begin with vault_" for name in given if name[:6] != "vault_"]
+        if not folder.is_dir():
             faults.append(f"site_folder: {folder}: no such folder; make one with omtd.workflow.new_site")
         if faults:
             raise AnsibleActionFail("\n".join(faults))
 
-        path = os.path.join(folder, VAULT_FILE)
-        changed = [] if check_mode else self._tighten(path, os.path.join(folder, PASSWORD_FILE))
-        text, secret, vault_id = self._read(path)
+        path = folder / VAULT_FILE
+        changed = [] if check_mode else self._tighten(path, folder / PASSWORD_FILE)
+        text, secret, vault_id = self._read(path, folder / PASSWORD_FILE)
         present = self._parse(path, text)
-        additions = [
-            (row["name"], _plain(given.get(row["name"]) or site_secrets.make_secret(row["kind"], row["length"])), row["purpose"])
-            for row in site_secrets.missing_rows(table, present)
-        ]
+        additions = []
+        for row in site_secrets.missing_rows(table, present):
+            value = given.get(row["name"]) or site_secrets.make_secret(row["kind"], row["length"])
+            additions.append((row["name"], _plain(value), row["purpose"]))
         known = {row["name"] for row in table}
         additions += [
             (name, _plain(value), "Carried over from the old site.")
@@ -75,71 +76,73 @@ class ActionModule(ActionBase):
             if name not in known and name not in present
         ]
 
-        password_file = ""
+        password_file: Path | None = None
         if additions and secret is None:
             vault_id, secret, password_file, made = self._password(folder, check_mode)
-            changed += [password_file] if made else []
+            changed += [password_file] if made and password_file else []
         if additions:
             if not check_mode:
-                vault = VaultLib([(vault_id, secret)])
-                plain = self._without_empty(text, {name for name, dummy_value, dummy_purpose in additions})
-                encrypted = vault.encrypt(site_secrets.grow(plain, additions), secret, None if vault_id == "default" else vault_id)
-                write_private(path, encrypted)
+                plain = site_secrets.grow(self._without_empty(text, {name for name, *_rest in additions}), additions)
+                label = None if vault_id == "default" else vault_id
+                write_private(path, VaultLib([(vault_id, secret)]).encrypt(plain, secret, label))
             changed.append(path)
 
-        added = [name for name, dummy_value, dummy_purpose in additions]
+        added = [name for name, *_rest in additions]
         result.update(
             changed=bool(changed),
-            path=path,
+            path=str(path),
             added=added,
             kept=len([row for row in table if row["name"] not in added]),
-            password_file=password_file,
+            password_file=str(password_file or ""),
             msg=f"{len(added)} secrets added to {path}" if added else f"{path} has every secret",
         )
         if self._task.diff and changed:
             result["diff"] = [
                 {
-                    "before_header": path,
-                    "after_header": path,
+                    "before_header": str(path),
+                    "after_header": str(path),
                     "before": "",
                     "after": "".join(f"{name}: (a new secret)\n" for name in added),
                 }
             ]
         return result
 
-    def _read(self, path: str) -> tuple[str, t.Any, str]:
+    def _read(self, path: Path, own: Path) -> tuple[str, t.Any, str]:
         """The vault's plain text, with the secret and vault id that opened it; ('', None, 'default') without a file."""
-        if not os.path.exists(path):
+        if not path.exists():
             return "", None, "default"
-        with open(path, "rb") as stream:
-            content = stream.read()
+        content = path.read_bytes()
         if not content.strip():
             return "", None, "default"
         if not is_encrypted(content):
             raise AnsibleActionFail(f"{path}: is not encrypted; encrypt it first: ansible-vault encrypt {path}")
-        own = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(path))), PASSWORD_FILE)
         known = list(self._loader._vault.secrets or [])
-        if os.path.exists(own):
+        if own.exists():
             known.append(("default", self._file_secret(own)))
         if not known:
             raise AnsibleActionFail(
-                f"{path}: no vault password to open it with; give --vault-password-file, or put the password into {own} (mode 0600)"
+                f"{path}: no vault password to open it with; "
+                f"give --vault-password-file, or put the password into {own} (mode 0600)"
             )
         try:
             plain, vault_id, secret = VaultLib(known).decrypt_and_get_vault_id(content)
         except AnsibleError as exc:
-            raise AnsibleActionFail(f"{path}: none of the vault passwords opens it; give the right --vault-password-file") from exc
+            raise AnsibleActionFail(
+                f"{path}: none of the vault passwords opens it; give the right --vault-password-file"
+            ) from exc
         return to_text(plain), secret, to_text(vault_id or "default")
 
     @staticmethod
-    def _parse(path: str, text: str) -> dict[str, t.Any]:
+    def _parse(path: Path, text: str) -> dict[str, t.Any]:
         try:
             present = yaml.safe_load(text) or {}
         except yaml.YAMLError:
             # The parser's message quotes the text, which is secret: `from None`.
-            raise AnsibleActionFail(f"{path}: is not YAML once decrypted; repair it: ansible-vault edit {path}") from None
+            raise AnsibleActionFail(
+                f"{path}: is no YAML once decrypted; repair it: ansible-vault edit {path}"
+            ) from None
         if not isinstance(present, dict):
-            raise AnsibleActionFail(f"{path}: is not a mapping of names to secrets; repair it: ansible-vault edit {path}")
+            raise AnsibleActionFail(f"{path}: is no mapping of names to secrets; repair it: ansible-vault edit {path}")
         return present
 
     @staticmethod
@@ -147,23 +150,23 @@ class ActionModule(ActionBase):
         """The text without the keys that have no value and now get one: a key may not stand twice."""
         return "\n".join(line for line in text.split("\n") if line.split(":", 1)[0].strip() not in names)
 
-    def _password(self, folder: str, check_mode: bool) -> tuple[str, t.Any, str, bool]:
+    def _password(self, folder: Path, check_mode: bool) -> tuple[str, t.Any, Path | None, bool]:
         """(vault id, secret, file, made?) of the password to encrypt a new vault with."""
-        own = os.path.join(folder, PASSWORD_FILE)
-        if os.path.exists(own):
+        own = folder / PASSWORD_FILE
+        if own.exists():
             return "default", self._file_secret(own), own, False
         known = self._loader._vault.secrets
         if known:
             vault_id, secret = match_encrypt_secret(known)
-            return to_text(vault_id), secret, "", False
+            return to_text(vault_id), secret, None, False
         if check_mode:
             return "default", None, own, True
         write_private(own, to_bytes(secrets.token_urlsafe(48) + "\n"))
         ignore_in_git(folder, PASSWORD_FILE)
         return "default", self._file_secret(own), own, True
 
-    def _file_secret(self, path: str) -> FileVaultSecret:
-        secret = FileVaultSecret(filename=path, loader=self._loader)
+    def _file_secret(self, path: Path) -> FileVaultSecret:
+        secret = FileVaultSecret(filename=str(path), loader=self._loader)
         try:
             secret.load()
         except AnsibleError as exc:
@@ -171,11 +174,11 @@ class ActionModule(ActionBase):
         return secret
 
     @staticmethod
-    def _tighten(*paths: str) -> list[str]:
+    def _tighten(*paths: Path) -> list[Path]:
         """Takes group's and others' access away from secret files that have it; the files it changed."""
-        loose = [path for path in paths if os.path.isfile(path) and os.stat(path).st_mode & 0o077]
+        loose = [path for path in paths if path.is_file() and path.stat().st_mode & 0o077]
         for path in loose:
-            os.chmod(path, 0o600)
+            path.chmod(0o600)
         return loose
 
 
@@ -188,29 +191,25 @@ def _plain(value: t.Any) -> t.Any:
     return value if isinstance(value, (bool, int, float)) else str(to_text(value))
 
 
-def write_private(path: str, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
     """Replaces a file in one step; nobody but the owner can read it at any moment."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".omtd-")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".omtd-")
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        Path(name).replace(path)
     except BaseException:
-        os.unlink(temporary)
+        Path(name).unlink()
         raise
 
 
-def ignore_in_git(folder: str, name: str) -> None:
+def ignore_in_git(folder: Path, name: str) -> None:
     """Adds ``/name`` to the folder's .gitignore unless a line has it."""
-    path = os.path.join(folder, ".gitignore")
-    lines = []
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as stream:
-            lines = stream.read().splitlines()
+    path = folder / ".gitignore"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     if f"/{name}" in lines or name in lines:
         return
-    with open(path, "w", encoding="utf-8") as stream:
-        stream.write("\n".join([*lines, f"/{name}"]) + "\n")
+    path.write_text("\n".join([*lines, f"/{name}"]) + "\n", encoding="utf-8")

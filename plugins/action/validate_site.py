@@ -18,9 +18,12 @@ from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 from ansible_collections.omtd.workflow.plugins.module_utils.site import checks
 
+UNSET = object()
 FACTS_RESULT = "__validate_facts"
 STORAGE_RESULT = "__validate_storage"
-TABLES = frozenset(("site_roles", "site_secrets", "site_group_needs", "site_forbidden_combinations", "site_memory_needs"))
+TABLES = frozenset(
+    ("site_roles", "site_secrets", "site_group_needs", "site_forbidden_combinations", "site_memory_needs")
+)
 
 ARGUMENT_SPEC = {
     "roles": {"type": "dict", "required": True},
@@ -57,7 +60,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
-        dummy, args = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+        _dummy, args = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
         roles = self._roles(args["roles"])
 
         variables = self._variables(task_vars)
@@ -136,7 +139,7 @@ class ActionModule(ActionBase):
                 if role is None:
                     continue
                 own = variables[host.name]
-                # Hosts of one machine entry differ in address and name only: one of them speaks for all that set the same.
+                # Hosts of one machine entry differ in address and name only: one speaks for all that set the same.
                 key = (
                     name,
                     own.get("fleet_machine", host.name),
@@ -148,9 +151,7 @@ class ActionModule(ActionBase):
                     arguments += len(role.options)
                 for message in outcomes[key]:
                     messages.setdefault((name, message), []).append(host.name)
-        return [
-            f"{message} (role {role} on {checks.names(on)})" for (role, message), on in messages.items()
-        ], arguments
+        return [f"{message} (role {role} on {checks.names(on)})" for (role, message), on in messages.items()], arguments
 
     def _judge(self, role: Role, host: checks.Host, own: dict[str, t.Any], task_vars: dict[str, t.Any]) -> list[str]:
         """What the argument spec of one role says about one host."""
@@ -158,12 +159,13 @@ class ActionModule(ActionBase):
         templar = Templar(loader=self._loader, variables=scope)
         findings, values, options = [], {}, {}
         for name, option in role.options.items():
-            if name in scope:
+            raw = scope.get(name, UNSET)
+            if raw is not UNSET:
                 try:
-                    values[name] = templar.template(scope[name])
+                    values[name] = templar.template(raw)
                 except AnsibleError as exc:
                     # What a host's facts decide is left to the role when there are no facts yet.
-                    if host.facts or "ansible_facts" not in to_text(scope[name]):
+                    if host.facts or "ansible_facts" not in to_text(raw):
                         reason = "(not shown)" if option.get("no_log") else first_line(exc)
                         findings.append(f"{name}: cannot be worked out: {reason}; set it in group_vars or host_vars")
                     continue
@@ -193,10 +195,10 @@ def _host(name: str, values: dict[str, t.Any]) -> checks.Host:
 def _site_values(task_vars: dict[str, t.Any], templar: Templar) -> dict[str, t.Any]:
     """The site-wide values, templated. A value that cannot be templated counts as not there."""
     values = {}
-    for name in task_vars:
+    for name, raw in task_vars.items():
         if name == "cluster_scheduler" or (name.startswith(("site_", "vault_")) and name not in TABLES):
             try:
-                values[name] = templar.template(task_vars[name])
+                values[name] = templar.template(raw)
             except AnsibleError:
                 continue
     return values
@@ -209,7 +211,8 @@ def first_line(reason: object) -> str:
 
 
 def load(loader: DataLoader, path: Path) -> dict[str, t.Any]:
-    """A YAML mapping of the collection. Its templates are ours, so they are trusted (ansible-core 2.19 and later ask)."""
+    """A YAML mapping of the collection. Its templates are ours, so they are trusted (ansible-core 2.19 and
+    later ask)."""
     try:
         content = loader.load_from_file(str(path), trusted_as_template=True)
     except TypeError:

@@ -51,8 +51,9 @@ options:
         default: []
   given:
     description:
-      - Values that exist already, for instance those of a site that is being migrated. Taken for keys that the vault lacks,
-        before random ones are made. Keys outside the table are allowed when they begin with C(vault_).
+      - Values that exist already, for instance those of a site that is being migrated.
+        Taken for keys that the vault lacks, before random ones are made.
+        Keys outside the table are allowed when they begin with C(vault_).
     type: dict
     default: {}
 attributes:

@@ -12,11 +12,13 @@ version_added: 1.0.0
 description:
   - Runs the argument specs of every role for the hosts that the role will be run on, with the role's own defaults,
     and checks what no single role can see - secrets, groups that need each other, releases of one cluster, memory.
-  - Fails once, and its message has everything that is wrong, each as C(thing - value - rule; way out). Values of secrets are never shown.
+  - Fails once, and its message has everything that is wrong, each as C(thing - value - rule; way out).
+    Values of secrets are never shown.
   - Changes nothing and connects to no host. It uses the facts that were gathered before, and works without them.
 options:
   roles:
-    description: The roles that install the hosts of a group, as C({group - [role, ...]}). Roles that the collection lacks are passed over.
+    description: The roles that install the hosts of a group, as C({group - [role, ...]}).
+      Roles that the collection lacks are passed over.
     type: dict
     required: true
   secrets:

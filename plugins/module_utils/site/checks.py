@@ -141,19 +141,25 @@ def _values(site: Site, found: Findings) -> None:
     for name in ("site_database_dir", "site_tools_dir"):
         path = str(values.get(name, "/"))
         if not path.startswith("/") or (name in values and path.strip("/") == ""):
-            found.errors.append(f"{name}: {path!r}: is no folder that a service can own; write an absolute path below /srv")
+            found.errors.append(
+                f"{name}: {path!r}: is no folder that a service can own; write an absolute path below /srv"
+            )
     domain = values.get("site_domain")
     if domain is not None and (not isinstance(domain, str) or not _DOMAIN.fullmatch(domain)):
         found.errors.append(
-            f"site_domain: {domain!r}: is no domain name; write lower-case labels with dots, such as lab.internal, as values.domain"
+            f"site_domain: {domain!r}: is no domain name; write lower-case labels with dots, such as "
+            "lab.internal, as values.domain"
         )
     zone = values.get("site_timezone")
     if zone and site.time_zones and zone not in site.time_zones:
-        found.errors.append(f"site_timezone: {zone!r}: no such time zone; write one such as Etc/UTC or Europe/Athens as values.timezone")
+        found.errors.append(
+            f"site_timezone: {zone!r}: no such time zone; write one such as Etc/UTC or Europe/Athens as values.timezone"
+        )
     uid = values.get("site_job_uid", 7100)
     if not str(uid).isdigit() or not 1000 <= int(uid) < 60000:
         found.errors.append(
-            f"site_job_uid: {uid!r}: is no id for an account of people's jobs; write a number from 1000 to 59999 that no host uses"
+            f"site_job_uid: {uid!r}: is no id for an account of people's jobs; write a number from 1000 to "
+            "59999 that no host uses"
         )
 
 
@@ -175,13 +181,14 @@ def _secrets(site: Site, found: Findings) -> None:
                 "and run omtd.workflow.secrets, which makes a strong one"
             )
     found.errors.extend(
-        f"{name}: missing: {_purpose(site, name)}; run omtd.workflow.secrets, which adds what is missing" for name in missing
+        f"{name}: missing: {_purpose(site, name)}; run omtd.workflow.secrets, which adds what is missing"
+        for name in missing
     )
 
 
 def _purpose(site: Site, name: str) -> str:
     purpose = next((row.get("purpose", "") for row in site.secrets if row["name"] == name), "")
-    return (purpose[:1].lower() + purpose[1:]).split(". ")[0].rstrip(".") or "the site needs it"
+    return (purpose[:1].lower() + purpose[1:]).split(". ", maxsplit=1)[0].rstrip(".") or "the site needs it"
 
 
 def _groups(site: Site, found: Findings) -> None:
@@ -199,27 +206,32 @@ def _groups(site: Site, found: Findings) -> None:
         having = site.of(group)
         if len(having) > 1:
             found.errors.append(
-                f"{group}: {len(having)} hosts: runs once a site ({names(host.name for host in having)}); leave one machine in it"
+                f"{group}: {len(having)} hosts: runs once a site ({names(host.name for host in having)}); leave "
+                "one machine in it"
             )
     classless = [host.name for host in site.of("cluster_nodes") if not host.groups & {"normal", "heavyweight"}]
     if classless:
         found.errors.append(
-            f"cluster_nodes: {names(classless)}: a cluster node has a class; put it into normal or heavyweight instead of cluster_nodes"
+            f"cluster_nodes: {names(classless)}: a cluster node has a class; put it into normal or heavyweight "
+            "instead of cluster_nodes"
         )
     if site.of("cluster_nodes") and not site.of("normal"):
         found.errors.append(
-            "normal: no host: jobs go to normal nodes unless their component is heavyweight; put a machine into normal in the fleet file"
+            "normal: no host: jobs go to normal nodes unless their component is heavyweight; put a machine into "
+            "normal in the fleet file"
         )
     if site.values.get("site_shared_storage") == "nfs" and not site.of("nfs_server"):
         found.errors.append(
-            "nfs_server: no host: site_shared_storage is nfs; put a machine into nfs_server, or write values.shared_storage: preprovided "
+            "nfs_server: no host: site_shared_storage is nfs; put a machine into nfs_server, or write "
+            "values.shared_storage: preprovided "
             "when the hosts mount the shared directories themselves"
         )
     if site.installable:
         populated = {group for host in site.hosts for group in host.groups} - {"all", "ungrouped"}
         for group in sorted(populated & KNOWN_GROUPS - set(site.installable)):
             found.warnings.append(
-                f"{group}: {names(host.name for host in site.of(group))}: this release installs nothing for the group beyond the base"
+                f"{group}: {names(host.name for host in site.of(group))}: this release installs nothing for the "
+                "group beyond the base"
             )
 
 
@@ -234,7 +246,8 @@ def _combinations(site: Site, found: Findings) -> None:
         both = [host.name for host in site.hosts if host.groups.issuperset(rule["groups"])]
         if both:
             found.errors.append(
-                f"{' + '.join(rule['groups'])}: {names(both)}: must not share a host: {rule['why']}; give one of them a machine of its own"
+                f"{' + '.join(rule['groups'])}: {names(both)}: must not share a host: {rule['why']}; give one "
+                "of them a machine of its own"
             )
 
 
@@ -245,7 +258,8 @@ def _reachable(site: Site, found: Findings) -> None:
             reason = host.unreachable.removeprefix("Task failed: ").replace(host.name, "<host>")
             reasons.setdefault(reason, []).append(host.name)
     found.errors.extend(
-        f"{names(hosts)}: unreachable: {reason}; start the machine, or run provision again, then try: ansible -i <fleet file> <host> -m ping"
+        f"{names(hosts)}: unreachable: {reason}; start the machine, or run provision again, then try: ansible "
+        "-i <fleet file> <host> -m ping"
         for reason, hosts in reasons.items()
     )
 
@@ -255,7 +269,7 @@ def release_of(host: Host) -> tuple[str, str]:
     distribution = str(host.facts.get("distribution", ""))
     version = str(host.facts.get("distribution_version", ""))
     if distribution == "Debian":
-        version = str(host.facts.get("distribution_major_version") or version.split(".")[0])
+        version = str(host.facts.get("distribution_major_version") or version.split(".", maxsplit=1)[0])
     return distribution, version
 
 
@@ -268,10 +282,12 @@ def _releases(site: Site, found: Findings) -> None:
             wrong.setdefault(release, []).append(host.name)
     for (distribution, version), hosts in wrong.items():
         found.errors.append(
-            f"operating system: {distribution} {version}: {names(hosts)} cannot be installed; write an image of {RELEASES_TEXT}"
+            f"operating system: {distribution} {version}: {names(hosts)} cannot be installed; write an image of "
+            f"{RELEASES_TEXT}"
         )
     found.errors.extend(
-        f"service manager: {host.facts['service_mgr']}: {host.name} does not run systemd, which starts every service; use another image"
+        f"service manager: {host.facts['service_mgr']}: {host.name} does not run systemd, which starts every "
+        "service; use another image"
         for host in known
         if host.facts.get("service_mgr", "systemd") != "systemd"
     )
@@ -284,7 +300,8 @@ def _releases(site: Site, found: Findings) -> None:
     if len(releases) > 1:
         spread = "; ".join(f"{release}: {names(hosts)}" for release, hosts in sorted(releases.items()))
         found.errors.append(
-            f"releases of the cluster: {' and '.join(sorted(releases))}: Slurm of different releases does not talk to each other "
+            f"releases of the cluster: {' and '.join(sorted(releases))}: Slurm of different releases does not "
+            "talk to each other "
             f"({spread}); use one image for {', '.join(CLUSTER_GROUPS)}"
         )
 
@@ -295,13 +312,17 @@ def _memory(site: Site, found: Findings) -> None:
         wanted = [group for group in site.memory if group == "all" or group in host.groups]
         need = sum(site.memory[group] for group in wanted)
         # In a container /proc/meminfo is the computer's, so the smaller of promised and seen memory counts.
-        sizes = [int(host.variables.get("fleet_ram_mib") or 0), int(int(host.facts.get("memtotal_mb") or 0) / MEMORY_TOLERANCE)]
+        sizes = [
+            int(host.variables.get("fleet_ram_mib") or 0),
+            int(int(host.facts.get("memtotal_mb") or 0) / MEMORY_TOLERANCE),
+        ]
         has = min((size for size in sizes if size > 0), default=0)
         if has and has < need:
             groups = " + ".join(group for group in wanted if group != "all") or "base"
             short.setdefault((groups, has, need), []).append(host.name)
     found.errors.extend(
-        f"memory: {has} MiB: {names(hosts)} ({groups}) needs {need} MiB or more; write a larger ram (or flavor) for the machine"
+        f"memory: {has} MiB: {names(hosts)} ({groups}) needs {need} MiB or more; write a larger ram (or flavor) "
+        "for the machine"
         for (groups, has, need), hosts in short.items()
     )
 
@@ -320,6 +341,7 @@ def _storage(site: Site, found: Findings) -> None:
     inodes = {(host.storage or {}).get("inode") for host in looked if (host.storage or {}).get("isdir")}
     if len(inodes) > 1:
         found.warnings.append(
-            f"site_database_dir: {path}: does not look like the same directory on {names(host.name for host in looked)} "
+            f"site_database_dir: {path}: does not look like the same directory on "
+            f"{names(host.name for host in looked)} "
             "(inode numbers differ); jobs lose their data unless it is shared"
         )

@@ -55,8 +55,23 @@ LEFT = {
 LEFT_PATTERNS = (
     (re.compile(r"gear_?[12].*"), "job sizes are rules of total-perspective-vortex now; see roles/executor/README.md"),
 )
-CONNECTION = {"ansible_user", "ansible_ssh_user", "ansible_host", "ansible_ssh_host", "ansible_port", "ansible_ssh_port"}
-CONSUMED = {"cluster_name", "executor_directory", "data_share", "tools_share", "galaxy_admin", "cluster_threashold", "cluster_nodes"}
+CONNECTION = {
+    "ansible_user",
+    "ansible_ssh_user",
+    "ansible_host",
+    "ansible_ssh_host",
+    "ansible_port",
+    "ansible_ssh_port",
+}
+CONSUMED = {
+    "cluster_name",
+    "executor_directory",
+    "data_share",
+    "tools_share",
+    "galaxy_admin",
+    "cluster_threashold",
+    "cluster_nodes",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +120,14 @@ def migrate(hosts: t.Sequence[OldHost], variables: t.Mapping[str, t.Mapping[str,
     known = [host for host in hosts if set(host.groups) & {row[0] for row in MACHINES}]
     if not known:
         groups = ", ".join(row[0] for row in MACHINES)
-        raise ValueError(f"hosts: none of the OMTD groups has a host: expected some of {groups}; give the OMTD `hosts` file")
-    old = {name: value for group in ("all", *(row[0] for row in MACHINES)) for name, value in variables.get(group, {}).items()}
+        raise ValueError(
+            f"hosts: none of the OMTD groups has a host: expected some of {groups}; give the OMTD `hosts` file"
+        )
+    old = {
+        name: value
+        for group in ("all", *(row[0] for row in MACHINES))
+        for name, value in variables.get(group, {}).items()
+    }
     users = [host.user for host in known]
     migration = Migration(
         site=site or site_name(str(old.get("cluster_name", "omtd"))),
@@ -137,7 +158,7 @@ def _machines(migration: Migration, hosts: t.Sequence[OldHost]) -> None:
     """One machine entry for all hosts of the same role; a host of several groups is one machine with all of them."""
     together: dict[str, tuple[set[str], OldHost]] = {}
     for host in hosts:
-        groups, first = together.setdefault(host.address, (set(), host))
+        groups, _first = together.setdefault(host.address, (set(), host))
         groups.update(host.groups)
     for groups, host in together.values():
         rows = [row for row in MACHINES if row[0] in groups]
@@ -152,7 +173,11 @@ def _machines(migration: Migration, hosts: t.Sequence[OldHost]) -> None:
         if host.port != 22:
             entry["port"] = host.port
         machine["addresses"].append(host.address if len(entry) == 1 else entry)
-        shares = [share for share, users in (("database", {"executor", "normal"}), ("tools", {"executor"})) if users & set(wanted)]
+        shares = [
+            share
+            for share, users in (("database", {"executor", "normal"}), ("tools", {"executor"}))
+            if users & set(wanted)
+        ]
         if shares:
             machine["shared_dirs"] = shares
         migration.carried.append(f"host {host.name} ({', '.join(row[0] for row in rows)}) → machine {name}")
@@ -183,7 +208,9 @@ def _directories(migration: Migration, old: t.Mapping[str, t.Any]) -> None:
         else:
             migration.directories[name] = f"/srv/omtd/{part}"
             if path:
-                migration.left.append(f"{variable}: {path!r} is no absolute path; shared_dirs.{name} has {migration.directories[name]}")
+                migration.left.append(
+                    f"{variable}: {path!r} is no absolute path; shared_dirs.{name} has {migration.directories[name]}"
+                )
 
 
 def _settings(migration: Migration, old: t.Mapping[str, t.Any]) -> None:
@@ -196,11 +223,14 @@ def _settings(migration: Migration, old: t.Mapping[str, t.Any]) -> None:
         else:
             migration.left.append(f"galaxy_admin: {admin!r} is no e-mail address; set executor_admin_email")
         if "," in str(admin):
-            migration.left.append("galaxy_admin: automation makes one administrator; add the others in Galaxy's own pages")
+            migration.left.append(
+                "galaxy_admin: automation makes one administrator; add the others in Galaxy's own pages"
+            )
     threshold = old.get("cluster_threashold")
     if threshold is not None:
         migration.left.append(
-            f"cluster_threashold: {threshold} (MB): which components count as heavyweight is decided by their class; see docs/fleet-file.md"
+            f"cluster_threashold: {threshold} (MB): which components count as heavyweight is decided by their "
+            "class; see docs/fleet-file.md"
         )
     if old.get("cluster_name"):
         migration.carried.append(f"cluster_name → site: {migration.site}")
@@ -227,7 +257,9 @@ def _secrets(migration: Migration, old: t.Mapping[str, t.Any]) -> None:
             migration.left.append(f"{variable}: of no use without {partner}, which is missing or weak")
     if old.get("remote_user_maildomain"):
         migration.settings["editor_remote_user_maildomain"] = str(old["remote_user_maildomain"])
-        migration.carried.append(f"remote_user_maildomain → editor_remote_user_maildomain: {old['remote_user_maildomain']}")
+        migration.carried.append(
+            f"remote_user_maildomain → editor_remote_user_maildomain: {old['remote_user_maildomain']}"
+        )
 
 
 def _agents(migration: Migration, nodes: object) -> None:
@@ -235,20 +267,26 @@ def _agents(migration: Migration, nodes: object) -> None:
     if not isinstance(nodes, dict):
         return
     kept = {}
-    for address, credential in nodes.items():
-        credential = credential if isinstance(credential, dict) else {}
+    for address, given in nodes.items():
+        credential = given if isinstance(given, dict) else {}
         weakness = site_secrets.weakness(credential.get("secret"))
         if weakness or not credential.get("principal"):
-            migration.left.append(f"cluster_nodes.{address}: (not shown) {weakness or 'has no principal'}; make a new one before you use Mesos")
+            migration.left.append(
+                f"cluster_nodes.{address}: (not shown) {weakness or 'has no principal'}; make a new one before "
+                "you use Mesos"
+            )
         else:
             kept[str(address)] = {"principal": str(credential["principal"]), "secret": credential["secret"]}
     if kept:
         migration.secrets["vault_mesos_agent_credentials"] = kept
-        migration.carried.append(f"cluster_nodes: credentials of {len(kept)} Mesos agents → vault_mesos_agent_credentials in the vault")
+        migration.carried.append(
+            f"cluster_nodes: credentials of {len(kept)} Mesos agents → vault_mesos_agent_credentials in the vault"
+        )
 
 
 def _rest(migration: Migration, variables: t.Mapping[str, t.Mapping[str, t.Any]], hosts: t.Sequence[OldHost]) -> None:
-    """Names everything else: what is known and left out, and what this code has never heard of. Values are not shown."""
+    """Names everything else: what is known and left out, and what this code has never heard of. Values are not
+    shown."""
     handled = {*SECRETS, *NAMES_OF_SECRETS, *CONSUMED, *CONNECTION, "remote_user_maildomain"}
     known_groups = {row[0] for row in MACHINES} | {"all", "ungrouped"}
     for group, values in variables.items():
@@ -256,12 +294,19 @@ def _rest(migration: Migration, variables: t.Mapping[str, t.Mapping[str, t.Any]]
             if name in handled:
                 continue
             why = LEFT.get(name) or next((text for pattern, text in LEFT_PATTERNS if pattern.fullmatch(name)), "")
-            migration.left.append(f"{name} (group {group}): {why or 'not a variable of the OMTD playbooks; look whether you still need it'}")
+            migration.left.append(
+                f"{name} (group {group}): "
+                f"{why or 'not a variable of the OMTD playbooks; look whether you still need it'}"
+            )
     for host in hosts:
         for name in host.variables:
             if name not in handled:
-                migration.left.append(f"{name} (host {host.name}): not a variable of the OMTD playbooks; look whether you still need it")
+                migration.left.append(
+                    f"{name} (host {host.name}): not a variable of the OMTD playbooks; look whether you still need it"
+                )
         unknown = set(host.groups) - known_groups
         if unknown and not set(host.groups) & known_groups - {"all", "ungrouped"}:
-            migration.left.append(f"host {host.name}: only in {', '.join(sorted(unknown))}, which the OMTD playbooks do not know")
+            migration.left.append(
+                f"host {host.name}: only in {', '.join(sorted(unknown))}, which the OMTD playbooks do not know"
+            )
     migration.left[:] = list(dict.fromkeys(migration.left))

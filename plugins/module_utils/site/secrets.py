@@ -18,19 +18,67 @@ import typing as t
 SHORTEST = 16
 """Characters. Everything shorter is refused, whoever wrote it."""
 
+FEWEST_DIFFERENT = 6
+
 KINDS = ("password", "hex", "base64")
 
 PUBLISHED = frozenset(
-    (
-        # What the old OMTD playbooks, Galaxy and the usual tutorials published as examples.
-        "openminted", "openminted1234", "galaxy", "mesos", "marathon", "chronos", "principal", "registry", "omtd",
-        "password", "passw0rd", "secret", "secrets", "changeme", "change_me", "changeit", "change-me", "default",
-        "admin", "administrator", "root", "test", "example", "placeholder", "letmein", "welcome", "qwerty",
-        "none", "null", "todo", "fixme", "replaceme", "dummy", "vagrant", "user", "guest", "demo", "letmein123",
-        "set-a-random-id", "this-is-not-a-real-secret", "using the default is not secure!", "changethis", "your_password",
-        "correcthorsebatterystaple", "abcdefghijklmnop", "abcdefghijklmnopqrstuvwxyz", "qwertyuiopasdfgh", "qwertyuiop",
-    )
-)  # fmt: skip
+    [
+        "openminted",
+        "openminted1234",
+        "galaxy",
+        "mesos",
+        "marathon",
+        "chronos",
+        "principal",
+        "registry",
+        "omtd",
+        "slurm",
+        "munge",
+        "password",
+        "passw0rd",
+        "secret",
+        "secrets",
+        "changeme",
+        "change_me",
+        "changeit",
+        "change-me",
+        "changethis",
+        "default",
+        "your_password",
+        "admin",
+        "administrator",
+        "root",
+        "test",
+        "example",
+        "placeholder",
+        "letmein",
+        "letmein123",
+        "welcome",
+        "qwerty",
+        "qwertyuiop",
+        "qwertyuiopasdfgh",
+        "none",
+        "null",
+        "todo",
+        "fixme",
+        "replaceme",
+        "dummy",
+        "vagrant",
+        "user",
+        "guest",
+        "demo",
+        "this-is-not-a-real-secret",
+        "set-a-random-id",
+        "correcthorsebatterystaple",
+        "correct",
+        "horse",
+        "battery",
+        "staple",
+        "abcdefghijklmnop",
+        "abcdefghijklmnopqrstuvwxyz",
+    ]
+)
 """Known weak words, in lower case. A secret that is only such words, digits and punctuation is weak too."""
 
 
@@ -86,18 +134,15 @@ def weakness(value: object) -> str:
     """Why a secret may not be used, as the rule it breaks; '' when it is good enough. Never contains the value."""
     if not isinstance(value, str):
         return f"is {type(value).__name__}, not text"
-    if not value.strip():
-        return "is empty"
     lower = value.strip().lower()
-    if lower in PUBLISHED:
-        return "is a published default that anybody tries first"
-    if len(value) < SHORTEST:
-        return f"has {len(value)} characters, fewer than {SHORTEST}"
-    if len(set(value)) < 6:
-        return f"has only {len(set(value))} different characters"
-    if _only_known_words(lower):
-        return "is made of well-known words and digits"
-    return ""
+    rules = (
+        (not lower, "is empty"),
+        (lower in PUBLISHED, "is a published default that anybody tries first"),
+        (len(value) < SHORTEST, f"has {len(value)} characters, fewer than {SHORTEST}"),
+        (len(set(value)) < FEWEST_DIFFERENT, f"has only {len(set(value))} different characters"),
+        (_only_known_words(lower), "is made of well-known words and digits"),
+    )
+    return next((rule for broken, rule in rules if broken), "")
 
 
 def _only_known_words(lower: str) -> bool:

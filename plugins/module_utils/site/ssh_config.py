@@ -4,7 +4,8 @@
 """The ssh_config of a site: how its hosts are reached, with which keys they are known. No I/O.
 
 ssh starts itself once more for ProxyJump and hands on only ``-F``, none of the other options of the outer command
-(readconf.c of OpenSSH). So everything that must hold for the jump host stands in this file, and Ansible is given ``-F`` alone.
+(readconf.c of OpenSSH). So everything that must hold for the jump host stands in this file, and Ansible is given
+``-F`` alone.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Destination:
 
 
 def render(site: str, destinations: t.Iterable[Destination], known_hosts: t.Sequence[str]) -> str:
-    """The text of the file. ``known_hosts`` are the files with host keys, the first one being where ssh would add. The same hosts give the same text, in whatever order they come."""
+    """The text of the file. ``known_hosts`` are the files with host keys, the first one being where ssh would
+    add. The same hosts give the same text, in whatever order they come."""
     parts = [
         f"# How the hosts of the site {site} are reached. Written by the inventory; changes are lost.\n"
         f"# By hand: ssh -F <this file> <host>\n"
