@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 import string
 import typing as t
@@ -19,6 +20,8 @@ SHORTEST = 16
 """Characters. Everything shorter is refused, whoever wrote it."""
 
 FEWEST_DIFFERENT = 6
+
+_SURROGATES = re.compile(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}")
 
 KINDS = ("password", "hex", "base64")
 
@@ -80,6 +83,8 @@ PUBLISHED = frozenset(
     ]
 )
 """Known weak words, in lower case. A secret that is only such words, digits and punctuation is weak too."""
+
+WORDS = frozenset("".join(c for c in word if c.isalpha()) for word in PUBLISHED)
 
 
 class Row(t.TypedDict, total=False):
@@ -146,13 +151,15 @@ def weakness(value: object) -> str:
 
 
 def _only_known_words(lower: str) -> bool:
-    """True when nothing unknown is left of ``lower`` once known words, digits and punctuation are taken away."""
+    """True when ``lower`` is known words one after the other, digits and punctuation apart."""
     rest = "".join(c for c in lower if c.isalpha())
     if not rest:
         return lower.isdigit() and lower in "01234567890123456789012345678901234567890"
-    for word in sorted(PUBLISHED, key=len, reverse=True):
-        rest = rest.replace("".join(c for c in word if c.isalpha()), "")
-    return not rest
+    ends = {0}
+    for end in range(1, len(rest) + 1):
+        if any(end - len(word) in ends and rest.endswith(word, 0, end) for word in WORDS):
+            ends.add(end)
+    return len(rest) in ends
 
 
 def missing_rows(table: t.Sequence[Row], present: t.Mapping[str, object]) -> list[Row]:
@@ -169,11 +176,21 @@ HEADER = (
 def grow(text: str, additions: t.Sequence[tuple[str, t.Any, str]]) -> str:
     """The vault's text with ``(name, value, purpose)`` added at the end.
 
-    What was there stays as it was, comments included. What is JSON is YAML, so no value can break the file.
+    What was there stays as it was, comments included.
     """
     lines = [text.rstrip("\n") if text.strip() else "---\n" + HEADER.rstrip("\n")]
     for name, value, purpose in additions:
         if purpose:
             lines.append("# " + " ".join(purpose.split()))
-        lines.append(f"{name}: {json.dumps(value)}")
+        lines.append(f"{name}: {as_yaml(value)}")
     return "\n".join(lines) + "\n"
+
+
+def as_yaml(value: t.Any) -> str:
+    """A value in one line of YAML. JSON is YAML but for two things: surrogate pairs, and DEL unescaped."""
+    text = json.dumps(value).replace("\x7f", "\\x7f")
+    return _SURROGATES.sub(_one_code_point, text)
+
+
+def _one_code_point(pair: re.Match[str]) -> str:
+    return f"\\U{ord(json.loads(chr(34) + pair[0] + chr(34))):08x}"

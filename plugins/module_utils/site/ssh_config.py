@@ -11,7 +11,11 @@ ssh starts itself once more for ProxyJump and hands on only ``-F``, none of the 
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing as t
+
+
+_WORD = re.compile(r"[A-Za-z0-9._:%+@-]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Destination:
 def render(site: str, destinations: t.Iterable[Destination], known_hosts: t.Sequence[str]) -> str:
     """The text of the file. ``known_hosts`` are the files with host keys, the first one being where ssh would
     add. The same hosts give the same text, in whatever order they come."""
+    for host in (destinations := list(destinations)):
+        _refuse_directives(host)
     parts = [
         f"# How the hosts of the site {site} are reached. Written by the inventory; changes are lost.\n"
         f"# By hand: ssh -F <this file> <host>\n"
@@ -61,6 +67,23 @@ def render(site: str, destinations: t.Iterable[Destination], known_hosts: t.Sequ
         "  ServerAliveCountMax 3\n"
     )
     return "\n".join(parts)
+
+
+def _refuse_directives(host: Destination) -> None:
+    """A cloud's answer must not be able to write a line of the file: ProxyCommand would run it here.
+
+    :raises ValueError: a value has characters that no name, address or account has
+    """
+    for what in ("name", "address", "user", "alias", "jump"):
+        value = getattr(host, what)
+        if not _WORD.fullmatch(value) or value.startswith("-"):
+            raise ValueError(
+                f"{host.name!r}: {what}: {value!r}: has characters that no host name, address or account has"
+            )
+    if any(ord(c) < 32 or c == '"' for c in host.identity_file):
+        raise ValueError(
+            f"{host.name!r}: identity_file: {host.identity_file!r}: has characters that ssh_config cannot hold"
+        )
 
 
 def quote(path: str) -> str:
