@@ -236,7 +236,7 @@ def _groups(site: Site, found: Findings) -> None:
 
 
 KNOWN_GROUPS = {
-    "nfs_server", "docker_registry", "cluster_master", "cluster_nodes", "normal", "heavyweight",
+    "nfs_server", "docker_registry", "cluster_master", "cluster_nodes",
     "executor", "editor", "monitor", "workflow_service", "testing_host",
 }  # fmt: skip
 
