@@ -74,6 +74,7 @@ from ansible.module_utils.common.text.converters import to_text
 from ansible.parsing.vault import FileVaultSecret
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
+from ansible_collections.omtd.workflow.plugins.module_utils.fleet import spec as fleet_spec
 from ansible_collections.omtd.workflow.plugins.module_utils.site import fleet_hosts, ssh_config
 
 if t.TYPE_CHECKING:
@@ -94,17 +95,15 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def parse(self, inventory: InventoryData, loader: DataLoader, path: str, cache: bool = True) -> None:
         super().parse(inventory, loader, path, cache)
         self._read_options(path)
-        folder = Path(path).resolve().parent
-        self._open_vault(folder)
-
+        self._open_vault(Path(path).resolve().parent)
         try:
-            site = fleet_hosts.read(path)
-        except fleet_hosts.FleetFileError as exc:
+            spec = fleet_spec.load(path)
+        except fleet_spec.FleetFileError as exc:
             raise AnsibleParserError(to_text(exc)) from exc
-        state = self._state(site, folder, path, cache)
-        hosts = fleet_hosts.merge(site, state)
-        self._populate(site, hosts)
-        self._write_ssh_config(site, state, hosts)
+        state = self._state(spec, path, cache)
+        hosts = fleet_hosts.merge(spec, state)
+        self._populate(spec, hosts)
+        self._write_ssh_config(spec, state, hosts)
         self._construct(hosts)
 
     def _read_options(self, path: str) -> None:
@@ -117,44 +116,43 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             raise AnsibleParserError(
                 f"{path}: is no mapping: a fleet file has the keys site, cloud and machines; see docs/fleet-file.md"
             )
-        direct = {"plugin": self.NAME, **{key: value for key, value in content.items() if key in self.option_names()}}
+        direct = {
+            "plugin": self.NAME,
+            **{key: value for key, value in content.items() if key in fleet_spec.INVENTORY_KEYS},
+        }
         self.set_options(direct=direct, var_options=self._vars)
         self.load_cache_plugin()
 
-    @staticmethod
-    def option_names() -> frozenset[str]:
-        return fleet_hosts.INVENTORY_KEYS
-
     # ------------------------------------------------------------------ what the cloud says, or said
 
-    def _state(self, site: fleet_hosts.Site, folder: Path, path: str, cache: bool) -> fleet_hosts.State:
+    def _state(self, spec: fleet_spec.FleetSpec, path: str, cache: bool) -> fleet_hosts.State:
         """The observed machines: cached, asked for, or the last known."""
         key = self.get_cache_key(path)
         caching = bool(self.get_option("cache"))
         if caching and cache:
             try:
                 cached = self._cache[key]
-                if cached.get("format") == CACHE_FORMAT and cached.get("site") == site.name:
+                if cached.get("format") == CACHE_FORMAT and cached.get("site") == spec.site:
                     return cached
             except KeyError:
                 pass
-        last_path = folder / ".fleet" / "last-state.json"
+        last_path = fleet_hosts.ssh_config_path(spec).with_name("last-state.json")
         try:
-            state = fleet_hosts.observe(site)
+            state = fleet_hosts.observe(spec)
         except fleet_hosts.CloudError as exc:
             last = _read_json(last_path)
-            if last.get("format") != CACHE_FORMAT or last.get("site") != site.name:
+            if last.get("format") != CACHE_FORMAT or last.get("site") != spec.site:
                 self.display.warning(
-                    f"{site.provider}: does not answer, and there is no last known state of {site.name}: "
+                    f"{spec.cloud.provider}: does not answer, and there is no last known state of {spec.site}: "
                     f"its machines count as absent ({to_text(exc)})"
                 )
-                return {"format": CACHE_FORMAT, "site": site.name, "machines": {}}
+                return {"format": CACHE_FORMAT, "site": spec.site, "machines": {}}
             self.display.warning(
-                f"{site.provider}: does not answer; the hosts of {site.name} are those last seen "
+                f"{spec.cloud.provider}: does not answer; the hosts of {spec.site} are those last seen "
                 f"{last['taken']} ({to_text(exc)})"
             )
             return last
-        state.update(format=CACHE_FORMAT, site=site.name, taken=_now())
+        state.update(format=CACHE_FORMAT, site=spec.site, taken=_now())
         if caching:
             self._cache[key] = state
         if _without_time(_read_json(last_path)) != _without_time(state):
@@ -163,13 +161,13 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     # ------------------------------------------------------------------ the inventory
 
-    def _populate(self, site: fleet_hosts.Site, hosts: list[fleet_hosts.Host]) -> None:
-        for group in fleet_hosts.GROUPS:
+    def _populate(self, spec: fleet_spec.FleetSpec, hosts: list[fleet_hosts.Host]) -> None:
+        for group in fleet_spec.GROUPS:
             self.inventory.add_group(group)
-        for parent, children in fleet_hosts.CHILDREN.items():
+        for parent, children in fleet_spec.GROUP_CHILDREN.items():
             for child in children:
                 self.inventory.add_child(parent, child)
-        for name, value in site.values.items():
+        for name, value in fleet_spec.site_values(spec).items():
             self.inventory.set_variable("all", name, value)
         for host in hosts:
             self.inventory.add_host(host.name)
@@ -196,11 +194,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     # ------------------------------------------------------------------ files beside the fleet file
 
     def _write_ssh_config(
-        self, site: fleet_hosts.Site, state: fleet_hosts.State, hosts: list[fleet_hosts.Host]
+        self, spec: fleet_spec.FleetSpec, state: fleet_hosts.State, hosts: list[fleet_hosts.Host]
     ) -> None:
-        path = site.folder / ".fleet" / "ssh_config"
-        destinations = fleet_hosts.destinations(site, state, hosts)
-        text = ssh_config.render(site.name, destinations, fleet_hosts.known_hosts(site))
+        path = fleet_hosts.ssh_config_path(spec)
+        destinations = fleet_hosts.destinations(spec, state, hosts)
+        text = ssh_config.render(spec.site, destinations, fleet_hosts.known_hosts(spec))
         try:
             current = path.read_text(encoding="utf-8")
         except OSError:

@@ -6,85 +6,19 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import typing as t
 from pathlib import Path
 
+from ..fleet import spec as fleet_spec
 from . import ssh_config
-
-GROUPS = (
-    "jump_host",
-    "nfs_server",
-    "docker_registry",
-    "cluster_master",
-    "cluster_nodes",
-    "normal",
-    "heavyweight",
-    "executor",
-    "editor",
-    "monitor",
-    "workflow_service",
-    "testing_host",
-)
-"""Every group that a role knows. All of them exist in every site: an empty group switches its service off."""
-
-CHILDREN = {"cluster_nodes": ("normal", "heavyweight")}
-
-INVENTORY_KEYS = frozenset(
-    (
-        "plugin",
-        "compose",
-        "groups",
-        "keyed_groups",
-        "strict",
-        "use_extra_vars",
-        "leading_separator",
-        "cache",
-        "cache_plugin",
-        "cache_timeout",
-        "cache_connection",
-        "cache_prefix",
-    )
-)
-"""Keys of a fleet file that are Ansible's, not the fleet's."""
 
 State = dict[str, t.Any]
 """{"machines": {host name: {"private_address": "", "public_address": "", ...}}}: plain data, for the cache."""
 
 
-class FleetFileError(Exception):
-    """The fleet file is wrong; the message has every fault."""
-
-
 class CloudError(Exception):
     """The cloud does not answer, or not with sense."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Desired:
-    """A host that the fleet file asks for."""
-
-    name: str
-    machine: str
-    index: int
-    groups: tuple[str, ...]
-    vcpus: int
-    ram_mib: int
-    disk_gib: int
-    volumes: dict[str, t.Any]
-    user: str = ""
-
-
-@dataclasses.dataclass
-class Site:
-    """A fleet file, read."""
-
-    name: str
-    provider: str
-    folder: Path
-    values: dict[str, t.Any]
-    hosts: list[Desired]
-    fleet: t.Any
-    """the specification itself, for the cloud"""
 
 
 @dataclasses.dataclass
@@ -98,40 +32,54 @@ class Host:
     jump: str = ""
 
 
-def merge(site: Site, state: State) -> list[Host]:
+def merge(spec: fleet_spec.FleetSpec, state: State) -> list[Host]:
     """The hosts of the site, wanted joined with observed."""
     observed: dict[str, dict[str, t.Any]] = state.get("machines", {})
-    common_args = f"-F {ssh_config.quote(str(site.folder / '.fleet' / 'ssh_config'))}"
+    alike = {machine.name: _machine_variables(spec, machine) for machine in spec.machines}
+    user = str(spec.cloud.options.get("user") or "debian")
     hosts = []
-    for wanted in site.hosts:
-        seen = observed.get(wanted.name)
-        private = str((seen or {}).get("private_address") or "")
-        public = str((seen or {}).get("public_address") or "")
-        present = seen is not None and bool(private or public)
-        remote = {
+    for wanted in spec.hosts():
+        seen = observed.get(wanted.name, {})
+        private, public = str(seen.get("private_address") or ""), str(seen.get("public_address") or "")
+        remote: dict[str, t.Any] = {
             # A name that no resolver knows (RFC 2606): nobody logs in to a stranger that has the name of a host to be.
             "ansible_host": public or private or f"{wanted.name}.absent.invalid",
-            "ansible_user": str((seen or {}).get("user") or wanted.user or "debian"),
+            "ansible_user": str(seen.get("user") or user),
             "fleet_private_address": private,
             "fleet_public_address": public,
         }
-        if (seen or {}).get("port"):
-            remote["ansible_port"] = int(seen["port"])  # type: ignore[index]
+        if int(seen.get("port") or 22) != 22:
+            remote["ansible_port"] = int(seen["port"])
         variables = {
-            "ansible_ssh_common_args": common_args,
-            "fleet_site": site.name,
-            "fleet_machine": wanted.machine,
+            **alike[wanted.machine.name],
             "fleet_index": wanted.index,
-            "fleet_state": "present" if present else "absent",
-            "fleet_vcpus": wanted.vcpus,
-            "fleet_ram_mib": wanted.ram_mib,
-            "fleet_disk_gib": wanted.disk_gib,
-            "fleet_volumes": wanted.volumes,
-            "fleet_groups": list(wanted.groups),
+            "fleet_state": "present" if private or public else "absent",
         }
-        hosts.append(Host(wanted.name, wanted.groups, variables, remote))
+        hosts.append(Host(wanted.name, wanted.machine.groups, variables, remote))
     _through_jump_host(hosts)
     return hosts
+
+
+def _machine_variables(spec: fleet_spec.FleetSpec, machine: fleet_spec.MachineSpec) -> dict[str, t.Any]:
+    """What all hosts of one machine entry have in common."""
+    return {
+        "ansible_ssh_common_args": f"-F {shlex.quote(str(ssh_config_path(spec)))}",
+        "fleet_site": spec.site,
+        "fleet_machine": machine.name,
+        "fleet_vcpus": machine.vcpus,
+        "fleet_ram_mib": machine.ram_mib,
+        "fleet_disk_gib": machine.disk_gib,
+        "fleet_volumes": {
+            volume.name: {"size_gib": volume.size_gib, "keep": volume.keep, "path": volume.path}
+            for volume in machine.volumes
+        },
+        "fleet_groups": list(machine.groups),
+    }
+
+
+def ssh_config_path(spec: fleet_spec.FleetSpec) -> Path:
+    """The generated ssh_config of the site."""
+    return Path(spec.folder) / ".fleet" / "ssh_config"
 
 
 def _through_jump_host(hosts: list[Host]) -> None:
@@ -144,16 +92,17 @@ def _through_jump_host(hosts: list[Host]) -> None:
             host.jump = jump.name
 
 
-def destinations(site: Site, state: State, hosts: list[Host]) -> list[ssh_config.Destination]:
+def destinations(spec: fleet_spec.FleetSpec, state: State, hosts: list[Host]) -> list[ssh_config.Destination]:
     """The present hosts, for ssh_config."""
     observed: dict[str, dict[str, t.Any]] = state.get("machines", {})
+    identity = str(spec.cloud.options.get("identity_file") or "")
     return [
         ssh_config.Destination(
             name=host.name,
             address=str(host.remote["ansible_host"]),
             user=str(host.remote["ansible_user"]),
             port=int(host.remote.get("ansible_port", 22)),
-            identity_file=str(observed.get(host.name, {}).get("identity_file") or ""),
+            identity_file=str(observed.get(host.name, {}).get("identity_file") or identity),
             alias=str(observed.get(host.name, {}).get("host_key_alias") or ""),
             jump=host.jump,
         )
@@ -162,69 +111,26 @@ def destinations(site: Site, state: State, hosts: list[Host]) -> list[ssh_config
     ]
 
 
-def known_hosts(site: Site) -> list[str]:
+def known_hosts(spec: fleet_spec.FleetSpec) -> list[str]:
     """Files with host keys: the site's own, then the operator's for machines that somebody else made."""
-    files = [str(site.folder / "known_hosts")]
-    return [*files, "~/.ssh/known_hosts"] if site.provider == "existing" else files
+    files = [str(Path(spec.folder) / "known_hosts")]
+    return [*files, "~/.ssh/known_hosts"] if spec.cloud.provider == "existing" else files
 
 
-# --- temporary until module_utils/fleet/spec.py is there
-def read(path: str) -> Site:
-    import yaml
+def observe(spec: fleet_spec.FleetSpec) -> State:
+    """What the cloud has of the site, as plain data.
 
-    raw = yaml.safe_load(Path(path).read_text())
-    folder = Path(path).resolve().parent
-    values = raw.get("values", {})
-    dirs = raw.get("shared_dirs", {})
-    hosts = []
-    for machine, entry in raw["machines"].items():
-        m = {**raw.get("defaults", {}), **entry}
-        count = len(m["addresses"]) if "addresses" in m else m.get("count", 1)
-        for i in range(1, count + 1):
-            hosts.append(
-                Desired(
-                    f"{raw['site']}-{machine}-{i}",
-                    machine,
-                    i,
-                    tuple(m["groups"]),
-                    m.get("vcpus", 0),
-                    0,
-                    0,
-                    m.get("volumes", {}),
-                )
-            )
-    return Site(
-        raw["site"],
-        raw["cloud"]["provider"],
-        folder,
-        {
-            "site_name": raw["site"],
-            "site_domain": values.get("domain", raw["site"] + ".internal"),
-            "site_timezone": values.get("timezone", "Etc/UTC"),
-            "site_shared_storage": values.get("shared_storage", "preprovided"),
-            "site_database_dir": dirs.get("database", {}).get("path", "/srv/omtd/database"),
-            "site_tools_dir": dirs.get("tools", {}).get("path", "/srv/omtd/tools"),
-            "site_job_user": values.get("job_user", "galaxy"),
-            "site_job_uid": values.get("job_uid", 7100),
-            "site_folder": str(folder),
-            "cluster_scheduler": values.get("scheduler", "slurm"),
-        },
-        hosts,
-        raw,
-    )
-
-
-def observe(site: Site) -> State:
-    if site.provider != "existing":
+    :raises CloudError: the cloud does not answer
+    """
+    if spec.cloud.provider != "existing":
         raise CloudError("no adapter")
-    out = {}
-    for machine, m in site.fleet["machines"].items():
-        for i, a in enumerate(m.get("addresses", []), 1):
-            a = a if isinstance(a, dict) else {"private": a}
-            out[f"{site.name}-{machine}-{i}"] = {
-                "private_address": a.get("private"),
-                "public_address": a.get("public", ""),
-                "user": a.get("user") or site.fleet["cloud"].get("user"),
-                "port": a.get("port"),
+    machines = {}
+    for host in spec.hosts():
+        if host.address:
+            machines[host.name] = {
+                "private_address": host.address.private,
+                "public_address": host.address.public,
+                "user": host.address.user,
+                "port": host.address.port,
             }
-    return {"machines": out}
+    return {"machines": machines}

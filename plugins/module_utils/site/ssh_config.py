@@ -14,7 +14,6 @@ import dataclasses
 import re
 import typing as t
 
-
 _WORD = re.compile(r"[A-Za-z0-9._:%+@-]*")
 
 
