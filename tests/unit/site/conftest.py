@@ -7,4 +7,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from site_runs import site  # noqa: E402, F401 - a fixture is used by its name
+from site_runs import site  # noqa: F401 - a fixture is used by its name

@@ -7,9 +7,9 @@ import base64
 import pytest
 import yaml
 from ansible_collections.omtd.workflow.plugins.module_utils.site import secrets
-from site_runs import table
 from hypothesis import given
 from hypothesis import strategies as st
+from site_runs import table
 
 
 def test_the_table_of_the_collection_is_right() -> None:
