@@ -285,11 +285,14 @@ def _releases(site: Site, found: Findings) -> None:
             f"operating system: {distribution} {version}: {names(hosts)} cannot be installed; write an image of "
             f"{RELEASES_TEXT}"
         )
+    managers: dict[str, list[str]] = {}
+    for host in known:
+        managers.setdefault(str(host.facts.get("service_mgr", "systemd")), []).append(host.name)
+    managers.pop("systemd", None)
     found.errors.extend(
-        f"service manager: {host.facts['service_mgr']}: {host.name} does not run systemd, which starts every "
-        "service; use another image"
-        for host in known
-        if host.facts.get("service_mgr", "systemd") != "systemd"
+        f"service manager: {manager}: {names(hosts)} does not run systemd, which starts every service; "
+        "use an image with systemd"
+        for manager, hosts in managers.items()
     )
     if site.values.get("cluster_scheduler", "slurm") != "slurm":
         return

@@ -172,9 +172,7 @@ def test_an_omtd_hosts_file_becomes_a_site_that_ansible_can_read(tmp_path: Path)
     for host in ("executor-1", "registry-1", "master-1", "worker-1", "worker-2", "worker-3", "editor-1", "monitor-1"):
         assert f"openminted-{host}\n" in graph
     listed = yaml.safe_load(run(["ansible-inventory", "--host", "openminted-worker-3"], folder).stdout)
-    assert str(listed["ansible_host"]) == "198.51.100.4" or listed["ansible_host"] == {
-        "__ansible_unsafe": "198.51.100.4"
-    }
+    assert "198.51.100.4" in str(listed["ansible_host"])
     assert listed["ansible_port"] == 2222
     again = import_omtd(tmp_path)
     assert (again.code, again.changed) == (0, 0), again.text
