@@ -91,7 +91,7 @@ test-site: install ## the demo's own path, twice, then verify
 
 .PHONY: role
 role: install ## converge the scenario of ROLE and keep its machines (the inner loop)
-	cd $(COLLECTION) && molecule converge -s $(ROLE)
+	cd $(COLLECTION) && molecule --base-config .config/molecule/config.yml converge -s $(ROLE)
 
 .PHONY: bench
 bench: install ## print the figures and ratios of the speed table
