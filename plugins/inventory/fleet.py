@@ -65,6 +65,7 @@ cache_timeout: 300
 import datetime
 import json
 import os
+import re
 import tempfile
 import typing as t
 from pathlib import Path
@@ -74,6 +75,7 @@ from ansible.module_utils.common.text.converters import to_text
 from ansible.parsing.vault import FileVaultSecret
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
+from ansible_collections.omtd.workflow.plugins.module_utils.clouds.base import CloudError
 from ansible_collections.omtd.workflow.plugins.module_utils.fleet import spec as fleet_spec
 from ansible_collections.omtd.workflow.plugins.module_utils.site import fleet_hosts, ssh_config
 
@@ -81,7 +83,17 @@ if t.TYPE_CHECKING:
     from ansible.inventory.data import InventoryData
     from ansible.parsing.dataloader import DataLoader
 
+try:
+    from ansible.template import trust_as_template
+except ImportError:  # ansible-core before 2.19: whatever is not wrapped may be a template
+
+    def trust_as_template(value: str) -> str:
+        return value
+
+
 CACHE_FORMAT = 1
+PLAIN = re.compile(r"[A-Za-z0-9 ._:/+@,=~-]*")
+"""A text of these characters is no template: it has no brace, percent or hash sign."""
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
@@ -139,7 +151,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         last_path = fleet_hosts.ssh_config_path(spec).with_name("last-state.json")
         try:
             state = fleet_hosts.observe(spec)
-        except fleet_hosts.CloudError as exc:
+        except CloudError as exc:
             last = _read_json(last_path)
             if last.get("format") != CACHE_FORMAT or last.get("site") != spec.site:
                 self.display.warning(
@@ -168,16 +180,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             for child in children:
                 self.inventory.add_child(parent, child)
         for name, value in fleet_spec.site_values(spec).items():
-            self.inventory.set_variable("all", name, value)
+            self.inventory.set_variable("all", name, harmless(value))
         for host in hosts:
             self.inventory.add_host(host.name)
             for group in host.groups:
                 self.inventory.add_group(group)
                 self.inventory.add_child(group, host.name)
             for name, value in host.variables.items():
-                self.inventory.set_variable(host.name, name, value)
-            for name, value in host.remote.items():
-                self.inventory.set_variable(host.name, name, wrap_var(value))
+                self.inventory.set_variable(host.name, name, harmless(value))
 
     def _construct(self, hosts: list[fleet_hosts.Host]) -> None:
         compose, groups, keyed = (self.get_option(name) for name in ("compose", "groups", "keyed_groups"))
@@ -230,6 +240,21 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             self.display.warning(f"{path}: cannot be used as a vault password: {to_text(exc)}")
             return
         self.loader.set_vault_secrets([*(vault.secrets or []), ("default", secret)])
+
+
+def harmless(value: t.Any) -> t.Any:
+    """The value so that Ansible never takes it for a template, whoever wrote it: a fleet file or a cloud.
+
+    A text that cannot hold a template is left plain, because tools that read `ansible-inventory --list` (testinfra)
+    do not know the mark of an unsafe one.
+    """
+    if isinstance(value, str):
+        return trust_as_template(value) if PLAIN.fullmatch(value) else wrap_var(value)
+    if isinstance(value, dict):
+        return {key: harmless(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [harmless(each) for each in value]
+    return value
 
 
 def _filename(secret: object) -> str:

@@ -10,6 +10,7 @@ import shlex
 import typing as t
 from pathlib import Path
 
+from ..clouds import base
 from ..fleet import spec as fleet_spec
 from . import ssh_config
 
@@ -17,18 +18,17 @@ State = dict[str, t.Any]
 """{"machines": {host name: {"private_address": "", "public_address": "", ...}}}: plain data, for the cache."""
 
 
-class CloudError(Exception):
-    """The cloud does not answer, or not with sense."""
+SITE_TAG = "omtd_site"
+"""The tag that says which site a machine belongs to."""
 
 
 @dataclasses.dataclass
 class Host:
-    """A host as Ansible gets it. ``variables`` are ours; ``remote`` came from a cloud and is not to be trusted."""
+    """A host as Ansible gets it. Part of ``variables`` came from a cloud, so none is to be trusted as a template."""
 
     name: str
     groups: tuple[str, ...]
     variables: dict[str, t.Any]
-    remote: dict[str, t.Any]
     jump: str = ""
 
 
@@ -41,7 +41,10 @@ def merge(spec: fleet_spec.FleetSpec, state: State) -> list[Host]:
     for wanted in spec.hosts():
         seen = observed.get(wanted.name, {})
         private, public = str(seen.get("private_address") or ""), str(seen.get("public_address") or "")
-        remote: dict[str, t.Any] = {
+        variables = {
+            **alike[wanted.machine.name],
+            "fleet_index": wanted.index,
+            "fleet_state": "present" if private or public else "absent",
             # A name that no resolver knows (RFC 2606): nobody logs in to a stranger that has the name of a host to be.
             "ansible_host": public or private or f"{wanted.name}.absent.invalid",
             "ansible_user": str(seen.get("user") or user),
@@ -49,13 +52,8 @@ def merge(spec: fleet_spec.FleetSpec, state: State) -> list[Host]:
             "fleet_public_address": public,
         }
         if int(seen.get("port") or 22) != 22:
-            remote["ansible_port"] = int(seen["port"])
-        variables = {
-            **alike[wanted.machine.name],
-            "fleet_index": wanted.index,
-            "fleet_state": "present" if private or public else "absent",
-        }
-        hosts.append(Host(wanted.name, wanted.machine.groups, variables, remote))
+            variables["ansible_port"] = int(seen["port"])
+        hosts.append(Host(wanted.name, wanted.machine.groups, variables))
     _through_jump_host(hosts)
     return hosts
 
@@ -88,7 +86,7 @@ def _through_jump_host(hosts: list[Host]) -> None:
         (host for host in hosts if "jump_host" in host.groups and host.variables["fleet_state"] == "present"), None
     )
     for host in hosts:
-        if jump and host is not jump and not host.remote["fleet_public_address"]:
+        if jump and host is not jump and not host.variables["fleet_public_address"]:
             host.jump = jump.name
 
 
@@ -99,9 +97,9 @@ def destinations(spec: fleet_spec.FleetSpec, state: State, hosts: list[Host]) ->
     return [
         ssh_config.Destination(
             name=host.name,
-            address=str(host.remote["ansible_host"]),
-            user=str(host.remote["ansible_user"]),
-            port=int(host.remote.get("ansible_port", 22)),
+            address=str(host.variables["ansible_host"]),
+            user=str(host.variables["ansible_user"]),
+            port=int(host.variables.get("ansible_port", 22)),
             identity_file=str(observed.get(host.name, {}).get("identity_file") or identity),
             alias=str(observed.get(host.name, {}).get("host_key_alias") or ""),
             jump=host.jump,
@@ -122,15 +120,17 @@ def observe(spec: fleet_spec.FleetSpec) -> State:
 
     :raises CloudError: the cloud does not answer
     """
-    if spec.cloud.provider != "existing":
-        raise CloudError("no adapter")
-    machines = {}
-    for host in spec.hosts():
-        if host.address:
-            machines[host.name] = {
-                "private_address": host.address.private,
-                "public_address": host.address.public,
-                "user": host.address.user,
-                "port": host.address.port,
-            }
+    machines = {
+        machine.name: {
+            "state": machine.state,
+            "private_address": machine.private_address,
+            "public_address": machine.public_address,
+            "user": machine.user,
+            "port": machine.port,
+            "identity_file": machine.identity_file,
+            "host_key_alias": machine.host_key_alias,
+        }
+        for machine in base.connect(spec).observe().machines
+        if machine.tags.get(SITE_TAG) == spec.site
+    }
     return {"machines": machines}

@@ -141,6 +141,16 @@ def test_a_new_site_works_as_it_was_written(tmp_path: Path, provider: str) -> No
     assert (again.code, again.changed) == (0, 0), again.text
 
 
+def test_a_mistake_in_the_fleet_file_stops_every_command_of_the_site(tmp_path: Path) -> None:
+    run(["ansible-playbook", "omtd.workflow.new_site", "-e", "name=mysite"], tmp_path)
+    path = tmp_path / "mysite" / "mysite.fleet.yml"
+    path.write_text(path.read_text().replace("count: 1", "count: -1", 1).replace("  ram: 1 GiB", "  ram: 1 GIBB", 1))
+    outcome = run(["ansible-playbook", "omtd.workflow.validate"], tmp_path / "mysite")
+    assert outcome.code != 0
+    assert "machines.worker.count" in outcome.text
+    assert "defaults.ram" in outcome.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
