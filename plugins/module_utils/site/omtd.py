@@ -216,7 +216,7 @@ def _directories(migration: Migration, old: t.Mapping[str, t.Any]) -> None:
 def _settings(migration: Migration, old: t.Mapping[str, t.Any]) -> None:
     admin = old.get("galaxy_admin")
     if admin:
-        first = str(admin).split(",")[0].strip()
+        first = str(admin).split(",", maxsplit=1)[0].strip()
         if "@" in first:
             migration.settings["executor_admin_email"] = first
             migration.carried.append(f"galaxy_admin → executor_admin_email: {first}")

@@ -5,6 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
 
-from site_runs import site  # noqa: F401 - a fixture is used by its name
+import site_runs
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder with an inventory that says whose folder it is."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    site_runs.write_hosts(folder, {})
+    return folder

@@ -7,7 +7,6 @@ import os
 import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
 
 COLLECTION = Path(__file__).resolve().parents[3]
@@ -54,15 +53,6 @@ def run(command: list[str], folder: Path, **environment: str) -> Outcome:
         stdin=subprocess.DEVNULL,
     )
     return Outcome(process)
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    """A folder with an inventory that says whose folder it is."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    write_hosts(folder, {})
-    return folder
 
 
 def write_hosts(folder: Path, children: dict[str, object], **values: object) -> Path:
