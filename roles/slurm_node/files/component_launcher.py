@@ -1,19 +1,19 @@
 #!/usr/bin/python3 -I
 """Start the containers of Slurm jobs, and nothing else, with the rights of root.
 
-Membership in the group docker is root, so the account of jobs has none: sudo lets it run this program, which speaks the part
-of Docker's command line that Galaxy uses (galaxy.tool_util.deps.docker_util, 26.1) and refuses everything else.
+Membership in the group docker is root, so the account of jobs has none: sudo lets it run this program, which speaks
+the part of Docker's command line that Galaxy uses (galaxy.tool_util.deps.docker_util, 26.1) and refuses the rest.
 
     component-launcher run [OPTIONS] IMAGE [COMMAND ...]   start a component in a container of this job
     component-launcher inspect IMAGE | CONTAINER           describe an image of the site, or a container of this job
     component-launcher pull IMAGE                          fetch an image of the site
     component-launcher kill [-s SIGNAL] CONTAINER          end a container of this job
     component-launcher stop [-t SECONDS] CONTAINER
-    component-launcher remove-leftovers JOB                for Slurm's epilog, root only
+    component-launcher remove-leftovers [JOB]              root only: what a job left behind, or all jobs that are over
 
-What holds for every container: an image of the site's registries, files of the shared directories only, the account of jobs,
-no capabilities, no new privileges, no network unless the site allows one, the memory and CPUs of the job, a label with the job.
-Which job is calling is not believed but seen: the caller descends from a process slurmstepd of root that carries its number.
+What holds for every container: an image of the site's registries, files of the shared directories only, the account of
+jobs, no capabilities, no new privileges, no network unless the site allows one, no more memory than the job, a label
+with the job. Which job is calling is not believed but seen: a slurmstepd of root is among the caller's ancestors.
 
 Exit codes are the component's own; 125 means that it was not started and the reason is on standard error.
 """
@@ -31,21 +31,22 @@ import stat
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 CONFIG = Path("/etc/omtd/component-launcher.json")
 DOCKER = "/usr/bin/docker"
-# What containers see of this node is mounted here first, one directory a launch.
-PINNED = Path("/run/omtd/component-launcher")
+# One directory a launch, JOB-..., from before its container until after it. What the container sees of this node is
+# mounted there first, and a directory of a job that is over tells the epilog that something is left behind.
+LAUNCHES = Path("/run/omtd/component-launcher")
 # Docker is called with an environment of our own: nothing of the job's reaches a program of root.
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}
 JOB_LABEL = "omtd.job"
 LAUNCH_LABEL = "omtd.launch"
 NOT_STARTED = 125
-# Less than Slurm waits between SIGTERM and SIGKILL (KillWait, 10 s), so that a cancelled container is gone before we are.
+# Less than Slurm waits between SIGTERM and SIGKILL (KillWait, 10 s): a cancelled container is gone before we are.
 GRACE_SECONDS = 7
 PROCESSES_IN_A_CONTAINER = 4096
 # Below this many MiB a Docker that did not start a container most likely had no room for it.
@@ -91,7 +92,7 @@ OPTIONS_WITH_VALUE = {
 IGNORED_FLAGS = {"--rm", "--init"}
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Something that this program does not do; the text names the thing, the value, the rule and the way out."""
 
 
@@ -109,19 +110,25 @@ class Config:
 
     @classmethod
     def load(cls, path: Path) -> Config:
-        """Read the configuration; raises Refused when somebody else than root could have written it."""
+        """Read the configuration; raises RefusedError if it is unusable, or others than root could have written it."""
         try:
-            text = path.read_text()
             owner = path.stat()
-            values = json.loads(text)
-        except (OSError, ValueError) as error:
-            raise Refused(f"{path}: cannot be read ({error}); run site.yml on this node") from error
+            values = json.loads(path.read_text())
+            config = cls(
+                registries=tuple(values["registries"]),
+                shared_dirs=tuple(values["shared_dirs"]),
+                uid=int(values["uid"]),
+                gid=int(values["gid"]),
+                networks=tuple(values.get("networks", cls.networks)),
+                docker_root=str(values.get("docker_root", cls.docker_root)),
+                job_cgroups=values.get("job_cgroups") is True,
+            )
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RefusedError(f"{path}: cannot be used ({error!r}); run site.yml for this node") from error
         if owner.st_uid != 0 or owner.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise Refused(f"{path}: others than root may write it; run site.yml on this node")
-        known = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        config = cls(**{name: known[name] for name in cls.__dataclass_fields__ if name in known})
+            raise RefusedError(f"{path}: others than root may write it; run site.yml for this node")
         if config.uid <= 0 or config.gid <= 0:
-            raise Refused(f"{path}: uid {config.uid}, gid {config.gid}: components never run as root; run site.yml on this node")
+            raise RefusedError(f"{path}: uid {config.uid}, gid {config.gid}: components never run as root; correct it")
         return config
 
 
@@ -165,107 +172,118 @@ def options_of(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[st
         if word in IGNORED_FLAGS and (not equals or value == "true"):
             continue
         if word not in OPTIONS_WITH_VALUE:
-            raise Refused(f"{option}: components are started without this option; take it out of docker_run_extra_arguments")
+            raise RefusedError(f"{option}: not for components; take it out of docker_run_extra_arguments")
         if not equals:
             if not rest:
-                raise Refused(f"{option}: its value is missing")
+                raise RefusedError(f"{option}: its value is missing")
             value = rest.pop(0)
         options.append((OPTIONS_WITH_VALUE[word], value))
     return options, rest
 
 
 def parse_run(arguments: Sequence[str], config: Config) -> Run:
-    """Read and check the arguments of `run`; raises Refused at the first thing that is not allowed."""
+    """Read and check the arguments of `run`; raises RefusedError at the first thing that is not allowed."""
     options, rest = options_of(arguments)
     if not rest:
-        raise Refused("run: no image is named")
+        raise RefusedError("run: no image is named")
     run = Run(image=checked_image(rest[0], config), command=rest[1:])
     for name, value in options:
         if name == "env":
-            if not ENVIRONMENT_ASSIGNMENT.fullmatch(value):
-                raise Refused(f"-e {value}: an environment variable is given as NAME=VALUE")
-            run.env.append(value)
+            run.env.append(matching(ENVIRONMENT_ASSIGNMENT, value, "-e", "NAME=VALUE"))
         elif name == "volume":
             run.volumes.append(parse_volume(value))
         elif name == "memory":
             run.memory_bytes = parse_memory(value)
-        elif name == "cpus":
-            run.cpus = matching(CPUS, value, "--cpus", "a number of CPUs, such as 2 or 0.5")
-        elif name == "workdir":
-            run.workdir = absolute(value, "-w")
-        elif name == "network":
-            if value not in config.networks:
-                raise Refused(
-                    f"--net {value}: this site allows {', '.join(config.networks)}; add it to slurm_node_job_networks if components need it"
-                )
-            run.network = value
-        elif name == "name":
-            run.name = matching(NAME, value, "--name", "letters, digits, _, . and -")
         elif name == "user":
-            if value not in {str(config.uid), f"{config.uid}:{config.gid}"}:
-                raise Refused(f"--user {value}: components run as {config.uid}:{config.gid}, the account of jobs; leave docker_set_user out")
-        elif name == "entrypoint":
-            run.entrypoint = value
+            check_user(value, config)
+        else:
+            setattr(run, name, PLAIN_OPTIONS[name](value, config))
     return run
 
 
+def check_user(value: str, config: Config) -> None:
+    """Refuse another account than that of jobs."""
+    if value not in {str(config.uid), f"{config.uid}:{config.gid}"}:
+        raise RefusedError(f"--user {value}: components run as {config.uid}:{config.gid}; leave docker_set_user out")
+
+
+def checked_network(value: str, config: Config) -> str:
+    """Give the network back if the site allows it; raises RefusedError."""
+    if value not in config.networks:
+        allowed = ", ".join(config.networks)
+        raise RefusedError(f"--net {value}: this site allows {allowed}; slurm_node_job_networks lists them")
+    return value
+
+
 def matching(pattern: re.Pattern[str], value: str, option: str, rule: str) -> str:
-    """Give the value back if all of it matches; raises Refused with the rule."""
+    """Give the value back if all of it matches; raises RefusedError with the rule."""
     if not pattern.fullmatch(value):
-        raise Refused(f"{option} {value}: must be {rule}")
+        raise RefusedError(f"{option} {value}: must be {rule}")
     return value
 
 
 def absolute(path: str, option: str) -> str:
-    """Check a path inside the container, which goes into Docker's comma-separated --mount; raises Refused."""
+    """Check a path inside the container, which goes into Docker's comma-separated --mount; raises RefusedError."""
     if not path.startswith("/") or re.search(r'[\0\n\r,"]', path) or ".." in path.split("/"):
-        raise Refused(f"{option} {path}: a path in the container is absolute, without '..', commas and quotes")
+        raise RefusedError(f"{option} {path}: a path in the container is absolute, without '..', commas and quotes")
     return path
 
 
 def checked_image(image: str, config: Config) -> str:
-    """Give the image back if it lies in one of the site's registries; raises Refused."""
+    """Give the image back if it lies in one of the site's registries; raises RefusedError."""
     match = IMAGE.fullmatch(image)
     if not match or match["registry"] not in config.registries:
-        raise Refused(f"image {image}: components come from {', '.join(config.registries)}; push it there and name it REGISTRY/NAME:TAG")
+        raise RefusedError(f"image {image}: components come from {', '.join(config.registries)}; push it there first")
     return image
 
 
 def parse_volume(text: str) -> Volume:
-    """Read SOURCE[:TARGET][:MODE] as Galaxy and Docker write it; raises Refused."""
+    """Read SOURCE[:TARGET][:MODE] as Galaxy and Docker write it; raises RefusedError."""
     parts = text.split(":")
     mode = parts.pop() if len(parts) > 1 and not parts[-1].startswith("/") else "rw"
     if len(parts) not in {1, 2} or mode not in {"ro", "rw"}:
-        raise Refused(f"-v {text}: a volume is SOURCE[:TARGET][:ro|rw]")
+        raise RefusedError(f"-v {text}: a volume is SOURCE[:TARGET][:ro|rw]")
     return Volume(source=parts[0], target=absolute(parts[-1], "-v"), read_only=mode == "ro")
 
 
 def parse_memory(text: str) -> int:
-    """Give a memory size as Docker writes it (512m, 2g, bytes without unit) in bytes; raises Refused."""
+    """Give a memory size as Docker writes it (512m, 2g, bytes without unit) in bytes; raises RefusedError."""
     match = MEMORY.fullmatch(text)
     if not match:
-        raise Refused(f"-m {text}: a memory size is a number with b, k, m or g, such as 512m")
+        raise RefusedError(f"-m {text}: a memory size is a number with b, k, m or g, such as 512m")
     return int(match["number"]) * 1024 ** "bkmg".index(match["unit"].lower() or "b")
+
+
+# Options that are checked and passed on as they are: what Run calls them, and the check.
+PLAIN_OPTIONS: Mapping[str, Callable[[str, Config], str]] = {
+    "cpus": lambda value, _: matching(CPUS, value, "--cpus", "a number of CPUs, such as 2 or 0.5"),
+    "name": lambda value, _: matching(NAME, value, "--name", "letters, digits, _, . and -"),
+    "workdir": lambda value, _: absolute(value, "-w"),
+    "network": checked_network,
+    "entrypoint": lambda value, _: value,
+}
 
 
 # ---------------------------------------------------------------- files
 
 
 def open_volume(volume: Volume, shared_dirs: Sequence[str]) -> int:
-    """Open what a volume names and check where it really lies: a descriptor (O_PATH) of it; raises Refused."""
+    """Open what a volume names and check where it really lies: a descriptor (O_PATH) of it; raises RefusedError."""
     if not volume.source.startswith("/"):
-        raise Refused(f"-v {volume.source}: a volume is an absolute path; named volumes are not for components")
+        raise RefusedError(f"-v {volume.source}: a volume is an absolute path; named volumes are not for components")
     try:
         descriptor = os.open(volume.source, os.O_PATH | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
-        raise Refused(f"-v {volume.source}: cannot be opened on this node ({error}); is the shared directory mounted?") from error
-    real = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        raise RefusedError(
+            f"-v {volume.source}: cannot be opened here ({error}); is the shared directory mounted?"
+        ) from error
+    real = Path(f"/proc/self/fd/{descriptor}").readlink()
     kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
     allowed = any(real.is_relative_to(Path(directory).resolve()) for directory in shared_dirs)
     if not allowed or kind not in {stat.S_IFDIR, stat.S_IFREG}:
         os.close(descriptor)
         where = "" if str(real) == volume.source else f" (in truth {real})"
-        raise Refused(f"-v {volume.source}{where}: components see directories and files below {', '.join(shared_dirs)} only")
+        raise RefusedError(f"-v {volume.source}{where}: components see what lies below {', '.join(shared_dirs)} only")
     return descriptor
 
 
@@ -273,9 +291,9 @@ def open_volume(volume: Volume, shared_dirs: Sequence[str]) -> int:
 def pinned_volumes(volumes: Sequence[Volume], shared_dirs: Sequence[str], launch: str) -> Iterator[list[str]]:
     """Mount what the volumes name, once checked, where only root comes: the options --mount for Docker.
 
-    Docker is not given the path that was checked: a component that puts a symbolic link in its place meanwhile gains nothing.
+    Docker is not given the path that was checked: a component that puts a symbolic link there meanwhile gains nothing.
     """
-    directory = PINNED / launch
+    directory = LAUNCHES / launch
     directory.mkdir(parents=True, mode=0o700)
     try:
         options = []
@@ -285,21 +303,23 @@ def pinned_volumes(volumes: Sequence[Volume], shared_dirs: Sequence[str], launch
                 pin(descriptor, directory / str(number))
             finally:
                 os.close(descriptor)
-            options.append(f"type=bind,source={directory / str(number)},target={volume.target}" + (",readonly" if volume.read_only else ""))
+            mode = ",readonly" if volume.read_only else ""
+            options.append(f"type=bind,source={directory / str(number)},target={volume.target}{mode}")
         yield options
     finally:
         unpin(directory)
 
 
 def pin(descriptor: int, target: Path) -> None:
-    """Mount an open directory or file at the target; mount(8) would follow the path anew, so this is the system call."""
+    """Mount an open directory or file at the target. By the system call: mount(8) would follow the path anew."""
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         target.mkdir(mode=0o700)
     else:
         target.touch(mode=0o600)
-    source = f"/proc/self/fd/{descriptor}"
-    if LIBC.mount(source.encode(), bytes(target), None, MS_BIND, None) != 0:
-        raise Refused(f"{os.readlink(source)}: cannot be mounted for the container ({os.strerror(ctypes.get_errno())})")
+    source = Path(f"/proc/self/fd/{descriptor}")
+    if LIBC.mount(bytes(source), bytes(target), None, MS_BIND, None) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise RefusedError(f"{source.readlink()}: cannot be mounted for the container ({reason})")
 
 
 def unpin(directory: Path) -> None:
@@ -330,10 +350,10 @@ def ancestors(proc: Path, pid: int) -> Iterator[int]:
 
 
 def job_of_step_daemon(proc: Path, pid: int) -> str | None:
-    """Give the job if the process is a slurmstepd of root. Its owner and program cannot be feigned by the account of jobs."""
+    """Give the job if the process is a slurmstepd of root: jobs cannot feign its owner and program."""
     process = proc / str(pid)
     try:
-        program = Path(os.readlink(process / "exe").removesuffix(" (deleted)"))
+        program = Path(str((process / "exe").readlink()).removesuffix(" (deleted)"))
         owner = process.stat().st_uid
         match = STEP_DAEMON.match((process / "cmdline").read_bytes().decode(errors="replace"))
     except OSError:
@@ -343,12 +363,12 @@ def job_of_step_daemon(proc: Path, pid: int) -> str | None:
 
 
 def calling_job(proc: Path, pid: int) -> str:
-    """Give the number of the Slurm job that the process belongs to; raises Refused outside of jobs."""
+    """Give the number of the Slurm job that the process belongs to; raises RefusedError outside of jobs."""
     for ancestor in ancestors(proc, pid):
         job = job_of_step_daemon(proc, ancestor)
         if job:
             return job
-    raise Refused("not in a Slurm job: components are started by jobs; submit one with sbatch")
+    raise RefusedError("not in a Slurm job: components are started by jobs; submit one with sbatch")
 
 
 def running_jobs(proc: Path) -> set[str]:
@@ -385,15 +405,21 @@ def allocated_bytes(environment: Mapping[str, str]) -> int | None:
 def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Call Docker and gather what it says."""
     return subprocess.run(
-        [DOCKER, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", env=ENVIRONMENT, check=False
+        [DOCKER, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=ENVIRONMENT,
+        check=False,
     )
 
 
 def fetch(image: str) -> None:
-    """Pull an image; raises Refused with what an operator can do about it."""
+    """Pull an image; raises RefusedError with what an operator can do about it."""
     answer = docker("pull", "--quiet", image)
     if answer.returncode != 0:
-        raise Refused(explain_pull(image, answer.stderr))
+        raise RefusedError(explain_pull(image, answer.stderr))
 
 
 def explain_pull(image: str, words: str) -> str:
@@ -420,21 +446,23 @@ def explain_pull(image: str, words: str) -> str:
     return f"image {image}: cannot be pulled: {said}"
 
 
-def docker_run(run: Run, config: Config, job: str, launch: str, mounts: Sequence[str], cgroup: str | None) -> list[str]:
+def docker_run(
+    run: Run, account: str, labels: Mapping[str, str], mounts: Sequence[str], cgroup: str | None
+) -> list[str]:
     """Give Docker's arguments for a checked call: everything that is not asked for is shut."""
     words = ["run", "--rm", "--init", "--pull", "never", "--log-driver", "none", "--cgroupns", "private"]
-    words += ["--label", f"{JOB_LABEL}={job}", "--label", f"{LAUNCH_LABEL}={launch}"]
-    words += ["--user", f"{config.uid}:{config.gid}", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+    for label, value in labels.items():
+        words += ["--label", f"{label}={value}"]
+    words += ["--user", account, "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
     words += ["--network", run.network, "--pids-limit", str(PROCESSES_IN_A_CONTAINER)]
     if cgroup:
         words += ["--cgroup-parent", cgroup]
     if run.memory_bytes is not None:
         words += ["--memory", str(run.memory_bytes), "--memory-swap", str(run.memory_bytes)]
-    for option, value in {"--cpus": run.cpus, "--workdir": run.workdir, "--name": run.name}.items():
-        if value is not None:
-            words += [option, value]
-    if run.entrypoint is not None:
-        words += ["--entrypoint", run.entrypoint]
+    asked = {"--cpus": run.cpus, "--workdir": run.workdir, "--name": run.name, "--entrypoint": run.entrypoint}
+    for option, wanted in asked.items():
+        if wanted is not None:
+            words += [option, wanted]
     for mount in mounts:
         words += ["--mount", mount]
     for variable in run.env:
@@ -470,7 +498,9 @@ def supervise(words: Sequence[str], launch: str) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, end)
     signal.signal(signal.SIGALRM, give_up)
-    children.append(subprocess.Popen([DOCKER, *words], stdin=subprocess.DEVNULL, env=ENVIRONMENT, start_new_session=True))
+    children.append(
+        subprocess.Popen([DOCKER, *words], stdin=subprocess.DEVNULL, env=ENVIRONMENT, start_new_session=True)
+    )
     if ended_by:
         children[0].send_signal(signal.SIGTERM)
     code = children[0].wait()
@@ -491,12 +521,13 @@ def run_verb(arguments: Sequence[str], config: Config, job: str) -> int:
     allocated = allocated_bytes(os.environ)
     if allocated is not None:
         run.memory_bytes = min(run.memory_bytes or allocated, allocated)
-    launch = f"{os.getpid()}-{uuid.uuid4()}"
+    launch = f"{job}-{uuid.uuid4()}"
     cgroup = job_cgroup(Path("/proc/self/cgroup").read_text(), job) if config.job_cgroups else None
     with pinned_volumes(run.volumes, config.shared_dirs, launch) as mounts:
         if docker("image", "inspect", "--format", "{{.Id}}", run.image).returncode != 0:
             fetch(run.image)
-        code = supervise(docker_run(run, config, job, launch, mounts, cgroup), launch)
+        labels = {JOB_LABEL: job, LAUNCH_LABEL: launch}
+        code = supervise(docker_run(run, f"{config.uid}:{config.gid}", labels, mounts, cgroup), launch)
     if code == NOT_STARTED:
         say(f"the container was not started on {os.uname().nodename}, see above{full_disks(config)}")
     return code
@@ -504,7 +535,8 @@ def run_verb(arguments: Sequence[str], config: Config, job: str) -> int:
 
 def full_disks(config: Config) -> str:
     """Name the directories without room, '' if there are none."""
-    full = [path for path in (config.docker_root, *config.shared_dirs) if shutil.disk_usage(path).free < FULL_DISK_MIB * 1024**2]
+    watched = (config.docker_root, *config.shared_dirs)
+    full = [path for path in watched if shutil.disk_usage(path).free < FULL_DISK_MIB * 1024**2]
     return f"; there is no room in {', '.join(full)}: remove something there" if full else ""
 
 
@@ -544,19 +576,19 @@ def stop_verb(arguments: Sequence[str], _config: Config, job: str) -> int:
 
 
 def exactly(arguments: Sequence[str], count: int, usage: str) -> Sequence[str]:
-    """Give the arguments back if there are so many; raises Refused with the usage."""
+    """Give the arguments back if there are so many; raises RefusedError with the usage."""
     if len(arguments) != count:
-        raise Refused(f"{' '.join(arguments) or 'nothing'}: the call is: {usage}")
+        raise RefusedError(f"{' '.join(arguments) or 'nothing'}: the call is: {usage}")
     return arguments
 
 
 def own_container(name: str, job: str) -> str:
-    """Give the id of a container that has the name and belongs to the job; raises Refused."""
+    """Give the id of a container that has the name and belongs to the job; raises RefusedError."""
     matching(NAME, name, "container", "letters, digits, _, . and -")
     answer = docker("container", "inspect", "--format", f'{{{{.Id}}}} {{{{index .Config.Labels "{JOB_LABEL}"}}}}', name)
     container, _, owner = answer.stdout.strip().partition(" ")
     if answer.returncode != 0 or owner != job:
-        raise Refused(f"container {name}: job {job} has no such container")
+        raise RefusedError(f"container {name}: job {job} has no such container")
     return container
 
 
@@ -568,22 +600,22 @@ def show(answer: subprocess.CompletedProcess[str]) -> int:
 
 
 def remove_leftovers(arguments: Sequence[str], proc: Path) -> int:
-    """Remove the containers of a job that ends, and of jobs that ended without an epilog. Root only, not through sudo."""
-    (ending,) = exactly(arguments, 1, "remove-leftovers JOB")
+    """Remove containers and mounts of a job that ends; without a job, of all that are over. Not through sudo."""
     if os.environ.get("SUDO_UID", "0") != "0":
-        raise Refused("remove-leftovers: only Slurm's epilog does this")
-    known = docker("ps", "--all", "--filter", f"label={JOB_LABEL}", "--format", f'{{{{.Label "{JOB_LABEL}"}}}}').stdout.split()
-    for job in {ending, *known} - (running_jobs(proc) - {ending}):
+        raise RefusedError("remove-leftovers: only Slurm's epilog and the node's health check do this")
+    jobs = set(arguments) if arguments else known_jobs() - running_jobs(proc)
+    for job in jobs:
         remove_by_label(f"{JOB_LABEL}={job}")
-    remove_abandoned_pins(proc)
+        for directory in LAUNCHES.glob(f"{job}-*"):
+            unpin(directory)
     return 0
 
 
-def remove_abandoned_pins(proc: Path) -> None:
-    """Take away the mounts of launches that were killed: their directory carries the number of a process that is gone."""
-    for directory in PINNED.glob("*-*"):
-        if not (proc / directory.name.partition("-")[0]).exists():
-            unpin(directory)
+def known_jobs() -> set[str]:
+    """Give the numbers of jobs that have a container or a launch on this node."""
+    label = f'{{{{.Label "{JOB_LABEL}"}}}}'
+    labelled = docker("ps", "--all", "--filter", f"label={JOB_LABEL}", "--format", label).stdout.split()
+    return {*labelled, *(directory.name.partition("-")[0] for directory in LAUNCHES.glob("*-*"))}
 
 
 VERBS = {"run": run_verb, "inspect": inspect_verb, "pull": pull_verb, "kill": kill_verb, "stop": stop_verb}
@@ -599,12 +631,13 @@ def main(arguments: Sequence[str]) -> int:
     proc = Path("/proc")
     try:
         if not arguments or arguments[0] not in {*VERBS, "remove-leftovers"}:
-            raise Refused(f"{arguments[0] if arguments else 'nothing'}: not among {', '.join(VERBS)}; Galaxy needs no other call")
+            verb = arguments[0] if arguments else "nothing"
+            raise RefusedError(f"{verb}: not among {', '.join(VERBS)}, the calls that Galaxy makes")
         if arguments[0] == "remove-leftovers":
             return remove_leftovers(arguments[1:], proc)
         config = Config.load(CONFIG)
         return VERBS[arguments[0]](arguments[1:], config, calling_job(proc, os.getpid()))
-    except Refused as refusal:
+    except RefusedError as refusal:
         say(str(refusal))
         return NOT_STARTED
 
