@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shlex
 import typing as t
 from pathlib import Path
@@ -62,6 +63,9 @@ def _machine_variables(spec: fleet_spec.FleetSpec, machine: fleet_spec.MachineSp
     """What all hosts of one machine entry have in common."""
     return {
         "ansible_ssh_common_args": f"-F {shlex.quote(str(ssh_config_path(spec)))}",
+        # Ansible keeps connections open by address, and two sites may have the same private addresses behind different
+        # jump hosts: without a folder of its own, a run would talk to the machine of the other site.
+        "ansible_control_path_dir": f"~/.ansible/cp/{hashlib.sha256(spec.folder.encode()).hexdigest()[:8]}",
         "fleet_site": spec.site,
         "fleet_machine": machine.name,
         "fleet_vcpus": machine.vcpus,

@@ -131,6 +131,14 @@ def test_hosts_without_a_public_address_are_reached_through_the_jump_host(site: 
         assert (f"proxyjump {through}\n" in shown) if through else ("proxyjump" not in shown)
 
 
+def test_sites_with_the_same_private_addresses_do_not_share_open_connections(site: Path) -> None:
+    other = site / "other"
+    other.mkdir()
+    (other / "here.fleet.yml").write_text(EXISTING)
+    folders = {str(hostvars(folder)["here-worker-1"]["ansible_control_path_dir"]) for folder in (site, other)}
+    assert len(folders) == 2
+
+
 def test_composed_variables_and_groups_work_as_in_every_inventory(site: Path) -> None:
     (site / "here.fleet.yml").write_text(
         EXISTING + "compose: {label: fleet_machine ~ '/' ~ fleet_index}\n"
