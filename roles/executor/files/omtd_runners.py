@@ -20,23 +20,25 @@ import multiprocessing
 import os
 import shlex
 import subprocess
+import threading
 import time
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from pathlib import Path
 
 import galaxy.tools
+import omtd_warm
 from galaxy import model
 from galaxy.jobs.runners import AsynchronousJobState, JobState
 from galaxy.jobs.runners.cli import ShellJobRunner
 from galaxy.jobs.runners.local import LocalJobRunner
 from galaxy.util.bunch import Bunch
 
-import omtd_warm
-
 log = logging.getLogger("galaxy.jobs.runners.omtd")
 
 __all__ = ("GalaxyToolRunner", "SlurmRunner")
 
+# how often a piece of work looks whether its job was deleted
+LOOK_SECONDS = 2
 SLURM_COMMAND_SECONDS = 60
 # slurmdbd hears of a job's end a little later than squeue's users
 UNKNOWN_JOB_SECONDS = 60
@@ -44,6 +46,8 @@ UNKNOWN_JOB_SECONDS = 60
 WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"}
 ACTIVE = {"RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"}
 ENDED = {"COMPLETED", "FAILED"}
+# not of Slurm: it did not answer
+NO_ANSWER = "NO_ANSWER"
 REASONS = {
     "BOOT_FAIL": "its node did not boot; run the job again",
     "CANCELLED": "it was cancelled in Slurm; run the job again",
@@ -60,7 +64,7 @@ RUNNER_STATES = {
 }
 
 
-class WarmWorkFailed(Exception):
+class WarmWorkError(Exception):
     """A process forked from the warm one ended with a code other than 0."""
 
 
@@ -71,28 +75,27 @@ class Warm:
         self._context = multiprocessing.get_context("forkserver")
         # every child imports the main program of its parent, here gunicorn's: keep that warm too
         self._context.set_forkserver_preload(["omtd_warm", "gunicorn.app.wsgiapp"])
+        # starting a process looks after ended ones, and so would steal another thread's exit code
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Start the warm process, and do not wait for it."""
         forkserver.ensure_running()
 
     def run(self, work, *arguments, wanted=lambda: True) -> None:
-        """Do the work in a forked process, as long as it is wanted; raises WarmWorkFailed."""
+        """Do the work in a forked process, as long as it is wanted; raises WarmWorkError."""
         process = self._context.Process(target=work, args=arguments, daemon=True)
-        process.start()
-        try:
-            while process.exitcode is None:
-                process.join(2)
-                if process.exitcode is None and not wanted():
-                    process.terminate()
-        finally:
-            code = process.exitcode
-            if code is None:
+        with self._lock:
+            process.start()
+        while not connection.wait([process.sentinel], LOOK_SECONDS):
+            if not wanted():
                 process.kill()
+        with self._lock:
             process.join()
+            code = process.exitcode
             process.close()
         if code != 0:
-            raise WarmWorkFailed(f"{work.__name__} ended with code {code}")
+            raise WarmWorkError(f"{work.__name__} ended with code {code}")
 
 
 WARM = Warm()
@@ -123,7 +126,7 @@ class WarmMetadata:
             super()._handle_metadata_externally(job_wrapper, resolve_requirements=resolve_requirements)
 
 
-class SlurmRefused(Exception):
+class SlurmRefusedError(Exception):
     """Slurm did not take a job."""
 
 
@@ -131,7 +134,9 @@ class SlurmShell:
     """Runs Slurm's commands, without Galaxy's environment and its secrets."""
 
     def __init__(self) -> None:
-        self._environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SLURM_CONF") if name in os.environ}
+        self._environment = {
+            name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SLURM_CONF") if name in os.environ
+        }
 
     def execute(self, command, directory="/", **_ignored):
         """Run a command, given as a string or a list; the answer has returncode, stdout and stderr."""
@@ -172,16 +177,16 @@ class SlurmRunner(WarmMetadata, ShellJobRunner):
         """Submit a job; one that Slurm refuses fails with Slurm's own words."""
         try:
             super().queue_job(job_wrapper)
-        except SlurmRefused as exc:
+        except SlurmRefusedError as exc:
             job_wrapper.fail(f"Slurm did not take the job: {exc}")
 
-    def submit(self, shell, job_interface, job_file, galaxy_id_tag, retry=3, timeout=10):
-        """Submit a script from its own directory, which the nodes have too; raises SlurmRefused after three more tries."""
+    def submit(self, shell, job_interface, job_file, galaxy_id_tag, retry=3, timeout=10):  # noqa: PLR0917 as in Galaxy
+        """Submit a script from its own directory, which nodes have too; raises SlurmRefusedError in the end."""
         answer = shell.execute(job_interface.submit(shlex.quote(job_file)), directory=str(Path(job_file).parent))
         if answer.returncode == 0:
             return 0, answer.stdout
         if retry <= 0:
-            raise SlurmRefused(answer.stderr.strip() or "sbatch said nothing")
+            raise SlurmRefusedError(answer.stderr.strip() or "sbatch said nothing")
         log.warning("(%s) sbatch failed, trying again in %s s: %s", galaxy_id_tag, timeout, answer.stderr.strip())
         time.sleep(timeout)
         return self.submit(shell, job_interface, job_file, galaxy_id_tag, retry=retry - 1, timeout=timeout)
@@ -196,7 +201,9 @@ class SlurmRunner(WarmMetadata, ShellJobRunner):
     def _slurm_states(self, job_ids: set[str]) -> dict[str, str]:
         # squeue fails as a whole when it knows none of the jobs; sacct is asked then, and says if Slurm is away
         jobs = ",".join(sorted(job_ids))
-        answer = self._slurm.execute(["squeue", "--noheader", "--all", "--states=all", "--format=%A %T", f"--jobs={jobs}"])
+        answer = self._slurm.execute(
+            ["squeue", "--noheader", "--all", "--states=all", "--format=%A %T", f"--jobs={jobs}"]
+        )
         states = dict(line.split()[:2] for line in answer.stdout.splitlines() if len(line.split()) >= 2)
         if forgotten := job_ids - set(states):
             answer = self._slurm.execute(
@@ -207,8 +214,7 @@ class SlurmRunner(WarmMetadata, ShellJobRunner):
                 states[job_id] = state.split()[0] if state.split() else ""
             if answer.returncode != 0:
                 log.warning("Slurm does not answer, asking again: %s", answer.stderr.strip())
-                # no answer about a job is no reason to give it up
-                states.update({job_id: "PENDING" for job_id in forgotten - set(states)})
+                states.update(dict.fromkeys(forgotten - set(states), NO_ANSWER))
         return states
 
     def _is_still_watched(self, ajs: AsynchronousJobState, slurm_state: str | None) -> bool:
@@ -222,6 +228,8 @@ class SlurmRunner(WarmMetadata, ShellJobRunner):
         if slurm_state is None:
             return self._await_unknown(ajs)
         self._unknown_since.pop(ajs.job_id, None)
+        if slurm_state == NO_ANSWER:
+            return True
         if slurm_state in WAITING | ACTIVE:
             galaxy_state = states.RUNNING if slurm_state in ACTIVE else states.QUEUED
             ajs.running = galaxy_state == states.RUNNING

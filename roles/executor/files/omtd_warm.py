@@ -1,4 +1,4 @@
-"""What the warm process of the executor does for jobs: it has imported Galaxy's code once, and forks for each piece of work.
+"""What the warm process of the executor does for jobs: Galaxy's code is imported, and each piece of work gets a fork.
 
 Each function runs in a process of its own that is forked from the warm one, in the place where Galaxy would start a
 fresh Python that imports 3300 modules first (4 s of CPU). What it calls is what that fresh Python would have called,
