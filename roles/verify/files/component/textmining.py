@@ -21,7 +21,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-WORD = re.compile(r"[^\W\d_][^\W\d_'’-]+")
+WORD = re.compile(r"[^\W\d_]{2,}")
 PHRASES_PER_DOCUMENT = 40
 TERMS_OF_CORPUS = 200
 PHRASES_OF_CORPUS = 60

@@ -10,8 +10,7 @@ Runs on a host of the site with nothing but Debian's or Ubuntu's python3, apt an
 own apt sources and are checked by apt, wheels are checked against the lock. Nothing is installed on the host, no
 maintainer script runs, and no container engine is needed. Two builds from the same packages give the same bytes.
 
-Every command prints one JSON object on stdout and what it does on stderr. The registry's password is read from the
-environment variable REGISTRY_PASSWORD.
+Every command prints one JSON object on stdout, and on stderr what it does and, last, why it could not.
 """
 
 from __future__ import annotations
@@ -55,6 +54,7 @@ CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 COMMAND_LIMIT_SECONDS = 600
 REGISTRY_LIMIT_SECONDS = 60
+BUSY_WAITS_SECONDS = (5, 20, 45)
 CHUNK = 1 << 20
 
 
@@ -89,7 +89,7 @@ def run(*words: str | Path, environment: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
-# ------------------------------------------------------------------------------------------------------- what it is
+# ----------------------------------------------------------------------------------------------------------- what it is
 
 
 def release_of_host() -> str:
@@ -112,10 +112,10 @@ def content_address(sources: Path, release: str, architecture: str) -> str:
 
 def address_here(sources: Path) -> str:
     """Give the content address of the image that this host makes."""
-    return content_address(sources, release_of_host(), run("dpkg", "--print-architecture").strip())
+    return content_address(sources, release_of_host(), architecture_of_host())
 
 
-# ------------------------------------------------------------------------------------------------------- the build
+# ------------------------------------------------------------------------------------------------------------ the build
 
 
 def download_packages(folder: Path, *names: str) -> list[Path]:
@@ -150,7 +150,7 @@ def unpack(packages: list[Path], root: Path, excluded: t.Iterable[str] = ()) -> 
         if name in UNUSED_PACKAGES:
             continue
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as source:
-            words = ["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "-C", root]
+            words: list[str | Path] = ["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "-C", root]
             words += [f"--exclude={pattern}" for pattern in excluded]
             code = subprocess.run(words, stdin=source.stdout, timeout=COMMAND_LIMIT_SECONDS, check=False).returncode
         if code or source.returncode:
@@ -303,10 +303,10 @@ def build(sources: Path, target: Path) -> None:
         component = make_component(work, sources)
         say("layers")
         layers = [make_layer(root, work / f"{root.name}.tar.gz") for root in (base, component)]
+        architecture = architecture_of_host()
         config = as_json(
             {
-                "architecture": {"amd64": "amd64", "arm64": "arm64"}.get(architecture := architecture_of_host())
-                or architecture,
+                "architecture": architecture,
                 "os": "linux",
                 "config": {
                     "Cmd": ["textmining", "--help"],
@@ -335,8 +335,15 @@ def build(sources: Path, target: Path) -> None:
         unfinished = work / "image.tar"
         with tarfile.open(unfinished, "w") as tar:
             for member in ("manifest.json", config_name, "base.tar.gz", "component.tar.gz"):
-                tar.add(work / member, member)
+                tar.add(work / member, member, filter=without_times)
         unfinished.replace(target)
+
+
+def without_times(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Give a member of a tar without who packed it and when."""
+    info.mtime = info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    return info
 
 
 def architecture_of_host() -> str:
@@ -344,7 +351,7 @@ def architecture_of_host() -> str:
     return run("dpkg", "--print-architecture").strip()
 
 
-# ------------------------------------------------------------------------------------------------------- the saved image
+# ------------------------------------------------------------------------------------------------------ the saved image
 
 
 class SavedImage:
@@ -401,7 +408,7 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-# ------------------------------------------------------------------------------------------------------- the registry
+# --------------------------------------------------------------------------------------------------------- the registry
 
 
 class Registry:
@@ -422,7 +429,30 @@ class Registry:
         headers: dict[str, str] | None = None,
         expected: tuple[int, ...] = (200,),
     ) -> tuple[int, http.client.HTTPMessage]:
-        """Make one request; give status and headers. ImageError says which rule of the registry was met."""
+        """Make one request; give status and headers. ImageError says which rule of the registry was met.
+
+        A registry that collects unused blobs answers writers with 503 for a minute: they are asked to come again.
+        """
+        for wait in (*BUSY_WAITS_SECONDS, 0):
+            status, answered, content = self._ask(method, path, body, headers)
+            if status != 503 or not wait:
+                break
+            say(f"the registry is busy ({content}); again in {wait} s")
+            time.sleep(wait)
+            if body is not None and not isinstance(body, bytes):
+                body.seek(0)
+        if status == 401:
+            raise ImageError(
+                f"https://{self.address}: refuses the password of the user {self.user}; it must be the one that the"
+                " playbook site installed"
+            )
+        if status not in expected:
+            raise ImageError(f"https://{self.address}{path}: {method} was answered {status}: {content}")
+        return status, answered
+
+    def _ask(
+        self, method: str, path: str, body: bytes | t.BinaryIO | None, headers: dict[str, str] | None
+    ) -> tuple[int, http.client.HTTPMessage, str]:
         connection = http.client.HTTPSConnection(self.address, timeout=REGISTRY_LIMIT_SECONDS, context=self.context)
         try:
             connection.request(method, path, body, {**self.headers, **(headers or {})})
@@ -439,15 +469,7 @@ class Registry:
             ) from exc
         finally:
             connection.close()
-        if answer.status == 401:
-            raise ImageError(
-                f"https://{self.address}: refuses the password of the user {self.user}; it must be the one that the"
-                " playbook site installed"
-            )
-        if answer.status not in expected:
-            reason = content.decode(errors="replace").strip()[:300]
-            raise ImageError(f"https://{self.address}{path}: {method} was answered {answer.status}: {reason}")
-        return answer.status, answer.headers
+        return answer.status, answer.headers, content.decode(errors="replace").strip()[:300]
 
     def digest(self, repository: str, tag: str) -> str:
         """Give the digest of a tag's manifest, '' when the registry does not have it."""
@@ -497,7 +519,7 @@ class Registry:
         return {202: "deleted", 404: "absent", 405: "refused"}[status]
 
 
-# ------------------------------------------------------------------------------------------------------- who needs it
+# --------------------------------------------------------------------------------------------------------- who needs it
 
 
 class Leases:
@@ -543,7 +565,7 @@ class Leases:
         return names
 
 
-# ------------------------------------------------------------------------------------------------------- commands
+# ------------------------------------------------------------------------------------------------------------- commands
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -567,6 +589,7 @@ def parse(words: list[str]) -> argparse.Namespace:
         part.add_argument("--leases", type=Path, required=True)
         part.add_argument("--user", required=True)
         part.add_argument("--authority", default="")
+        part.add_argument("--password-file", type=Path, required=True)
     return parser.parse_args(words)
 
 
@@ -580,9 +603,8 @@ def do(arguments: argparse.Namespace) -> dict[str, t.Any]:
             build(arguments.sources, arguments.tar)
         image = SavedImage(arguments.tar)
         return {"built": not found, "mib": round(sum(image.sizes.values()) / 2**20, 1)}
-    registry = Registry(
-        arguments.registry, arguments.user, os.environ.get("REGISTRY_PASSWORD", ""), arguments.authority
-    )
+    password = arguments.password_file.read_text().strip()
+    registry = Registry(arguments.registry, arguments.user, password, arguments.authority)
     leases = Leases(arguments.leases)
     with leases.locked():
         if arguments.command == "acquire":
@@ -605,8 +627,8 @@ def main(words: list[str]) -> int:
     """Run one command; 0 when it went well."""
     try:
         print(json.dumps(do(parse(words))))
-    except ImageError as exc:
-        say(str(exc))
+    except (ImageError, OSError, tarfile.TarError) as exc:
+        say(" ".join(str(exc).split()))
         return 1
     return 0
 

@@ -36,7 +36,8 @@ for text in sorted(documents.glob("*.txt")):
     ):
         if textmining.main([str(word) for word in words]):
             raise SystemExit(1)
-raise SystemExit(textmining.main(["merge", "--counts", str(counts), "--keywords", str(keywords), "--output", str(corpus)]))
+words = ["merge", "--counts", counts, "--keywords", keywords, "--output", corpus]
+raise SystemExit(textmining.main([str(word) for word in words]))
 """
 
 
