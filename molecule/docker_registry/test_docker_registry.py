@@ -129,7 +129,7 @@ def test_a_large_layer_arrives_whole(host: Host, client: Client, registry: str, 
     assert client.login("push", variables["vault_registry_push_password"]).rc == 0
     with host.sudo():
         host.check_output(
-            "d=$(mktemp -d) && head -c 120000000 /dev/urandom > $d/noise && sha256sum < $d/noise > /tmp/scenario-noise"
+            "d=$(mktemp -d) && head -c 60000000 /dev/urandom > $d/noise && sha256sum < $d/noise > /tmp/scenario-noise"
             f" && tar -C $d -c . | docker import - {name} && rm -r $d"
         )
     pushed = client(f"push {name}")
