@@ -114,8 +114,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             raise AnsibleParserError(to_text(exc)) from exc
         state = self._state(spec, path, cache)
         hosts = fleet_hosts.merge(spec, state)
+        try:
+            self._write_ssh_config(spec, state, hosts)
+        except ValueError as exc:
+            raise AnsibleParserError(f"{spec.cloud.provider}: {exc}; nothing of this answer is used") from exc
         self._populate(spec, hosts)
-        self._write_ssh_config(spec, state, hosts)
         self._construct(hosts)
 
     def _read_options(self, path: str) -> None:
@@ -139,21 +142,20 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _state(self, spec: fleet_spec.FleetSpec, path: str, cache: bool) -> fleet_hosts.State:
         """The observed machines: cached, asked for, or the last known."""
+        if spec.cloud.provider == "existing":  # the fleet file itself says where the machines are
+            return fleet_hosts.observe(spec)
         key = self.get_cache_key(path)
         caching = bool(self.get_option("cache"))
-        if caching and cache:
-            try:
-                cached = self._cache[key]
-                if cached.get("format") == CACHE_FORMAT and cached.get("site") == spec.site:
-                    return cached
-            except KeyError:
-                pass
+        cached = self._cached(key) if caching and cache else {}
+        # A machine that was missing may have been made meanwhile, so only a whole fleet is taken from the cache.
+        if self._is_of(spec, cached) and fleet_hosts.is_whole(spec, cached):
+            return cached
         last_path = fleet_hosts.ssh_config_path(spec).with_name("last-state.json")
         try:
             state = fleet_hosts.observe(spec)
         except CloudError as exc:
             last = _read_json(last_path)
-            if last.get("format") != CACHE_FORMAT or last.get("site") != spec.site:
+            if not self._is_of(spec, last):
                 self.display.warning(
                     f"{spec.cloud.provider}: does not answer, and there is no last known state of {spec.site}: "
                     f"its machines count as absent ({to_text(exc)})"
@@ -170,6 +172,17 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         if _without_time(_read_json(last_path)) != _without_time(state):
             self._write(last_path, json.dumps(state, indent=1, sort_keys=True) + "\n")
         return state
+
+    def _cached(self, key: str) -> fleet_hosts.State:
+        try:
+            return self._cache[key]
+        except KeyError:
+            return {}
+
+    @staticmethod
+    def _is_of(spec: fleet_spec.FleetSpec, state: fleet_hosts.State) -> bool:
+        """Whether a stored state can be read, and is one of this site."""
+        return state.get("format") == CACHE_FORMAT and state.get("site") == spec.site
 
     # ------------------------------------------------------------------ the inventory
 

@@ -42,12 +42,13 @@ def merge(spec: fleet_spec.FleetSpec, state: State) -> list[Host]:
     for wanted in spec.hosts():
         seen = observed.get(wanted.name, {})
         private, public = str(seen.get("private_address") or ""), str(seen.get("public_address") or "")
+        present = bool(seen.get("present") and (private or public))
         variables = {
             **alike[wanted.machine.name],
             "fleet_index": wanted.index,
-            "fleet_state": "present" if private or public else "absent",
+            "fleet_state": "present" if present else "absent",
             # A name that no resolver knows (RFC 2606): nobody logs in to a stranger that has the name of a host to be.
-            "ansible_host": public or private or f"{wanted.name}.absent.invalid",
+            "ansible_host": (public or private) if present else f"{wanted.name}.absent.invalid",
             "ansible_user": str(seen.get("user") or user),
             "fleet_private_address": private,
             "fleet_public_address": public,
@@ -114,8 +115,9 @@ def destinations(spec: fleet_spec.FleetSpec, state: State, hosts: list[Host]) ->
 
 
 def known_hosts(spec: fleet_spec.FleetSpec) -> list[str]:
-    """Files with host keys: the site's own, then the operator's for machines that somebody else made."""
-    files = [str(Path(spec.folder) / "known_hosts")]
+    """Files with host keys: those that provisioning pinned, those that the operator put beside the fleet file, and for
+    machines that somebody else made the operator's own."""
+    files = [str(ssh_config_path(spec).with_name("known_hosts")), str(Path(spec.folder) / "known_hosts")]
     return [*files, "~/.ssh/known_hosts"] if spec.cloud.provider == "existing" else files
 
 
@@ -126,7 +128,7 @@ def observe(spec: fleet_spec.FleetSpec) -> State:
     """
     machines = {
         machine.name: {
-            "state": machine.state,
+            "present": machine.state == base.STOPPED or (machine.state == base.RUNNING and machine.ready),
             "private_address": machine.private_address,
             "public_address": machine.public_address,
             "user": machine.user,
@@ -138,3 +140,9 @@ def observe(spec: fleet_spec.FleetSpec) -> State:
         if machine.tags.get(SITE_TAG) == spec.site
     }
     return {"machines": machines}
+
+
+def is_whole(spec: fleet_spec.FleetSpec, state: State) -> bool:
+    """Whether every host of the fleet file was there."""
+    machines = state.get("machines", {})
+    return all(machines.get(host.name, {}).get("present") for host in spec.hosts())
