@@ -135,7 +135,8 @@ def job_chart(jobs: t.Sequence[dict[str, t.Any]], caption: str) -> str:
         x = left + seconds * scale
         parts.append(
             f'<line x1="{x:.1f}" y1="{top - 4}" x2="{x:.1f}" y2="{height - 26}" stroke="{FAINT}" stroke-width="0.5"/>'
-            f'<text x="{x:.1f}" y="{height - 12}" text-anchor="middle" fill="{FAINT}" font-size="11">{seconds:.0f} s</text>'
+            f'<text x="{x:.1f}" y="{height - 12}" text-anchor="middle" fill="{FAINT}" font-size="11">'
+            f"{seconds:.0f} s</text>"
         )
     return svg(left + width + 30, height, parts)
 

@@ -369,7 +369,7 @@ class SavedImage:
     def _read(tar: tarfile.TarFile, name: str) -> bytes:
         source = tar.extractfile(name)
         if source is None:
-            raise ImageError(f"{tar.name}: {name} is not a file; remove the tar, the next run makes it again")
+            raise ImageError(f"the saved image: {name} is not a file; remove the tar, the next run makes it again")
         return source.read()
 
     @contextlib.contextmanager
