@@ -19,6 +19,8 @@ from pathlib import Path
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ..clouds import podman_image
+
 try:
     import yaml
 except ImportError:  # ansible-test imports everything without third-party libraries
@@ -87,7 +89,6 @@ RESERVED_NAMES = frozenset(("localhost", "all", "ungrouped", "omtd"))
 """Names that Ansible or we use for something else."""
 
 NAME = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?\Z")
-LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
 DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*\Z")
 METADATA_KEY = re.compile(r"[A-Za-z0-9_.-]{1,200}\Z")
 USER_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
@@ -136,6 +137,8 @@ class VolumeSpec:
     size_gib: int
     keep: bool = True
     path: str = ""
+    implied: bool = False
+    """not in the fleet file: the provider needs it"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -421,6 +424,8 @@ class _Parser:
             self.wrong(
                 path, "reserved; Ansible or this collection uses the name for something else, write another", value
             )
+        elif "--" in value:
+            self.wrong(path, "two hyphens in a row separate the parts of names in clouds; write one", value)
         elif not NAME.match(value) or len(value) > longest:
             self.wrong(
                 path,
@@ -651,8 +656,8 @@ class _Parser:
         if machine.flavor:
             self.wrong(at("flavor"), "podman has no flavors; write vcpus, ram and disk", machine.flavor)
         image = machine.image or "debian-12"
-        if image not in PODMAN_IMAGES:
-            self.wrong(at("image"), f"unknown; write one of {', '.join(PODMAN_IMAGES)}", image)
+        if image not in podman_image.RELEASES:
+            self.wrong(at("image"), f"unknown; write one of {', '.join(podman_image.RELEASES)}", image)
         for network in machine.networks:
             if network not in cloud.options.get("networks", {}):
                 self.wrong(at("networks"), f"no such network; describe it as cloud.networks.{network}", network)
@@ -663,7 +668,7 @@ class _Parser:
         if all(volume.path != KNOWN_VOLUME_PATHS["docker"] for volume in volumes):
             # Docker cannot stack its overlay upon the container's own: it always needs a volume.
             name = "docker" if all(volume.name != "docker" for volume in volumes) else "docker-scratch"
-            volumes = (*volumes, VolumeSpec(name, disk_gib, False, KNOWN_VOLUME_PATHS["docker"]))
+            volumes = (*volumes, VolumeSpec(name, disk_gib, False, KNOWN_VOLUME_PATHS["docker"], True))
         return dataclasses.replace(
             machine,
             image=image,
@@ -749,10 +754,6 @@ class _Parser:
                 self.wrong(
                     "cloud.subnet", f"has room for {room} hosts, there are {len(hosts)}; write a larger one", subnet
                 )
-
-
-PODMAN_IMAGES: dict[str, str] = {"debian-12": "bookworm", "debian-13": "trixie"}
-"""Images that the podman cloud can build: the name in the fleet file, and the release it is made of."""
 
 
 def parse(content: object, folder: str = "", source: str = "", problems: t.Iterable[str] = ()) -> FleetSpec:
