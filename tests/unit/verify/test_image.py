@@ -113,7 +113,7 @@ class FakeRegistry(http.server.BaseHTTPRequestHandler):
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers["Content-Length"]))
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         if not self.allowed():
             return
         kind, name = self.path.split("/")[-2:]
@@ -121,13 +121,13 @@ class FakeRegistry(http.server.BaseHTTPRequestHandler):
         digest = f"sha256:{hashlib.sha256(found or b'').hexdigest()}"
         self.answer(200 if found else 404, Docker_Content_Digest=digest)
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         if self.busy and self.busy.pop():
             self.answer(503)
         elif self.allowed():
             self.answer(202, Location="/v2/omtd/upload/1?state=x%3D")
 
-    def do_PUT(self) -> None:  # noqa: N802
+    def do_PUT(self) -> None:
         if not self.allowed():
             return
         content = self.body()
@@ -138,7 +138,7 @@ class FakeRegistry(http.server.BaseHTTPRequestHandler):
             self.blobs[self.path.rsplit("digest=", 1)[1].replace("%3A", ":")] = content
         self.answer(201)
 
-    def do_DELETE(self) -> None:  # noqa: N802
+    def do_DELETE(self) -> None:
         digest = self.path.rsplit("/", 1)[1]
         for tag, content in list(self.manifests.items()):
             if self.deleting and f"sha256:{hashlib.sha256(content).hexdigest()}" == digest:
@@ -205,7 +205,7 @@ def test_a_busy_registry_is_asked_again(
 def test_a_wrong_password_is_one_sentence_with_a_way_out(
     image: ModuleType, registry: tuple[str, type[FakeRegistry]]
 ) -> None:
-    with pytest.raises(image.ImageError, match="refuses the password of the user push.*playbook site"):
+    with pytest.raises(image.ImageError, match=r"refuses the password of the user push.*playbook site"):
         image.Registry(registry[0], "push", "wrong").digest("omtd", "tag")
 
 
@@ -217,7 +217,7 @@ def test_a_registry_that_is_down_is_one_sentence(image: ModuleType) -> None:
 # ---------------------------------------------------------------- who needs it
 
 
-def command(image: ModuleType, tmp_path: Path, address: str, saved: Path, name: str, run: str) -> dict[str, object]:
+def command(image: ModuleType, tmp_path: Path, address: str, saved: Path, *, name: str, run: str) -> dict[str, object]:
     password = tmp_path / "password"
     password.write_text("secret")
     words = [name, *([str(saved)] if name == "acquire" else []), address, "omtd", "tag", f"--run={run}"]
@@ -231,11 +231,11 @@ def test_runs_share_the_image_and_the_last_takes_it_away(
 ) -> None:
     address, kept = registry
 
-    assert command(image, tmp_path, address, saved, "acquire", "one")["pushed"] is True
-    assert command(image, tmp_path, address, saved, "acquire", "two")["pushed"] is False
-    assert command(image, tmp_path, address, saved, "release", "one") == {"image": "needed", "by": ["two"]}
+    assert command(image, tmp_path, address, saved, name="acquire", run="one")["pushed"] is True
+    assert command(image, tmp_path, address, saved, name="acquire", run="two")["pushed"] is False
+    assert command(image, tmp_path, address, saved, name="release", run="one") == {"image": "needed", "by": ["two"]}
     assert "tag" in kept.manifests
-    assert command(image, tmp_path, address, saved, "release", "two") == {"image": "deleted", "by": []}
+    assert command(image, tmp_path, address, saved, name="release", run="two") == {"image": "deleted", "by": []}
     assert kept.manifests == {}
 
 
@@ -244,9 +244,9 @@ def test_a_registry_that_deletes_nothing_is_told_and_no_error(
 ) -> None:
     address, kept = registry
     kept.deleting = False
-    command(image, tmp_path, address, saved, "acquire", "one")
+    command(image, tmp_path, address, saved, name="acquire", run="one")
 
-    assert command(image, tmp_path, address, saved, "release", "one")["image"] == "refused"
+    assert command(image, tmp_path, address, saved, name="release", run="one")["image"] == "refused"
 
 
 def test_a_run_that_was_interrupted_needs_the_image_until_its_time_is_over(image: ModuleType, tmp_path: Path) -> None:

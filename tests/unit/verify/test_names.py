@@ -7,7 +7,7 @@ import datetime
 import pytest
 from ansible_collections.omtd.workflow.plugins.module_utils.verify import names
 
-NOW = datetime.datetime(2026, 11, 21, 1, 0, 0, tzinfo=datetime.timezone.utc)
+NOW = datetime.datetime(2026, 11, 21, 1, 0, 0, tzinfo=datetime.UTC)
 OLD = names.new_run(NOW - datetime.timedelta(hours=1), 1)
 YOUNG = names.new_run(NOW - datetime.timedelta(seconds=30), 2)
 

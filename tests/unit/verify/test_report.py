@@ -8,7 +8,9 @@ from xml.etree import ElementTree
 import pytest
 from ansible_collections.omtd.workflow.plugins.module_utils.verify import report
 
-CORPUS = "kind\tname\tscore\tcount\tdocuments\nterm\tperl\t0.5\t10\t2\nterm\ta<b\t0.25\t5\t1\nphrase\thash slice\t0.1\t\t2\n"
+CORPUS = (
+    "kind\tname\tscore\tcount\tdocuments\nterm\tperl\t0.5\t10\t2\nterm\ta<b\t0.25\t5\t1\nphrase\thash slice\t0.1\t\t2\n"
+)
 RESULTS = {
     "galaxy": "26.1",
     "seconds": {"upload": 3.2, "workflow": 40.0},
