@@ -30,7 +30,8 @@ class Outcome:
     @property
     def findings(self) -> list[str]:
         """The lines of validate's list."""
-        lines = [line.strip() for line in self.text.splitlines()]
+        # Before ansible-core 2.19 a message is shown as JSON, with its line breaks escaped.
+        lines = [line.strip() for line in self.text.replace("\\n", "\n").splitlines()]
         found = dict.fromkeys(line[2:] for line in lines if line.startswith("- "))
         # The computer that tests run on need not run systemd, as the machines of a site do.
         return [line for line in found if not line.startswith("service manager")]
