@@ -287,7 +287,7 @@ class PodmanCloud:
     def create_machine(self, machine: base.WantedMachine, report: base.Report) -> None:
         image = self._image(machine.image, report)
         purpose = f"make the machine {machine.name}"
-        self._create(purpose, "create", *self._create_options(machine), image, "/lib/systemd/systemd")
+        self._create(purpose, "create", *self._create_options(machine), image, podman_image.INIT)
         listed = [each for each in self._list("ps", "--all") if machine.name in (each.get("Names") or [])]
         if len(listed) != 1 or any(
             (listed[0].get("Labels") or {}).get(key) != machine.tags[key] for key in machine.tags

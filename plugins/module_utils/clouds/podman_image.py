@@ -37,25 +37,21 @@ CA_FOLDER = Path("/usr/local/share/ca-certificates")
 PIP_FILES = (Path("/etc/pip.conf"), Path("~/.config/pip/pip.conf"), Path("~/.pip/pip.conf"))
 PIP_KEYS = ("cert", "index-url", "extra-index-url", "trusted-host", "proxy", "timeout")
 
-# Podman mounts cgroup v1 hierarchies read-only into a machine that may well write its own part of them.
-CGROUP_UNIT = """\
-[Unit]
-Description=Make the machine's own cgroup v1 hierarchies writable
-DefaultDependencies=no
-Before=sysinit.target
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/bin/sh /usr/local/lib/omtd-cgroup-rw
-[Install]
-WantedBy=sysinit.target
-"""
+INIT = "/usr/local/sbin/omtd-machine-init"
 
-CGROUP_SCRIPT = """\
+# With cgroup v1 podman lays the computer's own name=systemd hierarchy over the machine's part of it, so that the
+# systemds of all machines would share the groups of their units, and mounts the other hierarchies read-only.
+# Both are put right before systemd looks. With cgroup v2 there is nothing to do.
+INIT_SCRIPT = """\
 #!/bin/sh
-while read -r _ folder type _; do
-  if [ "$type" = cgroup ]; then mount -o remount,bind,rw "$folder"; fi
-done < /proc/mounts
+if [ -d /sys/fs/cgroup/systemd ]; then
+  umount /sys/fs/cgroup/systemd/release_agent
+  umount /sys/fs/cgroup/systemd
+  while read -r _ folder type _; do
+    if [ "$type" = cgroup ]; then mount -o remount,bind,rw "$folder"; fi
+  done < /proc/mounts
+fi
+exec /lib/systemd/systemd "$@"
 """
 
 # The archive folder of a machine is an overlay: below it the archives that all machines share, above it its own.
@@ -85,18 +81,17 @@ DPkg::Post-Invoke { "/usr/local/lib/omtd-share-archives"; };
 CUSTOMISE = """\
 set -eu
 cp -r "$OMTD_STAGE/." "$1/"
-chmod 0755 "$1/usr/local/lib/omtd-share-archives"
+chmod 0755 "$1/usr/local/lib/omtd-share-archives" "$1@INIT@"
 chroot "$1" update-ca-certificates >/dev/null 2>&1
 chroot "$1" useradd --create-home --shell /bin/bash debian
 chmod 0440 "$1/etc/sudoers.d/90-debian"
-mkdir -p "$1/etc/systemd/system/sysinit.target.wants" "$1/var/cache/omtd"
-ln -sf /etc/systemd/system/omtd-cgroup-rw.service "$1/etc/systemd/system/sysinit.target.wants/omtd-cgroup-rw.service"
+mkdir -p "$1/var/cache/omtd"
 for unit in systemd-modules-load.service systemd-udev-trigger.service; do
   ln -sf /dev/null "$1/etc/systemd/system/$unit"
 done
 rm -f "$1"/etc/ssh/ssh_host_* "$1/etc/hostname" "$1/etc/resolv.conf"
 : > "$1/etc/machine-id"
-"""
+""".replace("@INIT@", INIT)
 
 # Everything in one process under one lock: when its caller is killed it ends by itself, and nobody builds beside it.
 BUILD = """\
@@ -135,8 +130,7 @@ class Recipe:
 def recipe(release: str, computer: Computer) -> Recipe:
     """The recipe of an image, from what this computer is. Raises CloudUnavailableError when it has no sources."""
     files = {
-        "/etc/systemd/system/omtd-cgroup-rw.service": CGROUP_UNIT,
-        "/usr/local/lib/omtd-cgroup-rw": CGROUP_SCRIPT,
+        INIT: INIT_SCRIPT,
         "/usr/local/lib/omtd-share-archives": SHARE_ARCHIVES.replace("@RELEASE@", release),
         "/etc/apt/apt.conf.d/90omtd-machine": APT_CONFIGURATION,
         "/etc/dpkg/dpkg.cfg.d/omtd-machine": "force-unsafe-io\n",
