@@ -73,6 +73,7 @@ class ActionModule(ActionBase):
             forbidden=args["forbidden"],
             memory={group: int(mib) for group, mib in args["memory"].items()},
             installable={group for group, names in args["roles"].items() if any(name in roles for name in names)},
+            roles=roles,
             time_zones=zoneinfo.available_timezones(),
         )
         found = checks.check(site)

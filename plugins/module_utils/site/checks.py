@@ -15,8 +15,10 @@ import typing as t
 
 from . import secrets as site_secrets
 
-SCHEDULERS = ("slurm", "mesos")
-STORAGES = ("preprovided", "nfs")
+SCHEDULERS = {"slurm": "slurm_controller", "mesos": "mesos_master"}
+"""Scheduler: the role that installs it. A release may lack one."""
+STORAGES = {"preprovided": "", "nfs": "nfs_server"}
+"""Kind of shared storage: the role that installs it, if any."""
 RELEASES = {("Debian", "12"), ("Debian", "13"), ("Ubuntu", "22.04"), ("Ubuntu", "24.04")}
 RELEASES_TEXT = "Debian 12 or 13, Ubuntu 22.04 or 24.04"
 CLUSTER_GROUPS = ("cluster_master", "cluster_nodes", "executor", "testing_host")
@@ -63,6 +65,8 @@ class Site:
     """{group: MiB that its services need}; they add up on a host of several groups"""
     installable: t.Collection[str] = ()
     """groups that this release of the collection installs something for"""
+    roles: t.Collection[str] = ()
+    """roles that this release of the collection has; empty when nobody looked"""
     time_zones: t.Collection[str] = ()
     """known time zones; empty when the controller has no list"""
 
@@ -126,18 +130,8 @@ def _fleet(site: Site, found: Findings) -> None:
 
 def _values(site: Site, found: Findings) -> None:
     values = site.values
-    scheduler = values.get("cluster_scheduler", "slurm")
-    if scheduler not in SCHEDULERS:
-        found.errors.append(
-            f"cluster_scheduler: {scheduler!r}: unknown scheduler; write {' or '.join(SCHEDULERS)} "
-            "as values.scheduler of the fleet file"
-        )
-    storage = values.get("site_shared_storage", "preprovided")
-    if storage not in STORAGES:
-        found.errors.append(
-            f"site_shared_storage: {storage!r}: unknown kind of shared storage; write {' or '.join(STORAGES)} "
-            "as values.shared_storage of the fleet file"
-        )
+    _choice(site, found, "cluster_scheduler", "scheduler", SCHEDULERS)
+    _choice(site, found, "site_shared_storage", "shared_storage", STORAGES)
     for name in ("site_database_dir", "site_tools_dir"):
         path = str(values.get(name, "/"))
         if not path.startswith("/") or (name in values and path.strip("/") == ""):
@@ -161,6 +155,16 @@ def _values(site: Site, found: Findings) -> None:
             f"site_job_uid: {uid!r}: is no id for an account of people's jobs; write a number from 1000 to "
             "59999 that no host uses"
         )
+
+
+def _choice(site: Site, found: Findings, name: str, key: str, roles: t.Mapping[str, str]) -> None:
+    """One of a few words, each with a role behind it that this release may not have yet. The first is the default."""
+    words = {word: role for word, role in roles.items() if not role or not site.roles or role in site.roles}
+    value = site.values.get(name, next(iter(roles)))
+    if value in words:
+        return
+    why = "this release does not install it" if value in roles else f"unknown {key.replace('_', ' ')}"
+    found.errors.append(f"{name}: {value!r}: {why}; write {' or '.join(words)} as values.{key} of the fleet file")
 
 
 def _secrets(site: Site, found: Findings) -> None:

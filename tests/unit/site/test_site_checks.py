@@ -169,6 +169,14 @@ def test_a_wrong_value_is_named_with_what_to_write(name: str, value: object) -> 
     assert "write" in error
 
 
+@pytest.mark.parametrize(("name", "value"), [("cluster_scheduler", "mesos"), ("site_shared_storage", "nfs")])
+def test_what_this_release_cannot_install_is_refused_by_name(name: str, value: str) -> None:
+    site = Site(values={**VALUES, name: value}, hosts=list(whole().values()), roles=["base", "slurm_controller"])
+    errors = [line for line in check(site).errors if line.startswith(name)]
+    assert len(errors) == 1
+    assert f"{value!r}: this release does not install it; write " in errors[0]
+
+
 def test_nfs_storage_needs_its_server() -> None:
     assert any(line.startswith("nfs_server: no host") for line in look(whole(), site_shared_storage="nfs").errors)
 

@@ -273,7 +273,7 @@ def test_all_faults_are_told_at_once_and_no_secret_is_shown(whole: Path) -> None
     found = "\n".join(outcome.findings)
     for part in (
         "fleet_state: absent: 1 of 3 machines are not made yet (worker); run provision first",
-        "cluster_scheduler: 'pbs': unknown scheduler; write slurm or mesos",
+        "cluster_scheduler: 'pbs': unknown scheduler; write slurm",
         "site_shared_storage: 'floppy'",
         "docker_registry: no host: needed by",
         "vault_slurm_munge_key: (not shown): has 14 characters, fewer than 16",
