@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 from pathlib import Path
 
@@ -27,7 +28,7 @@ ARGUMENT_SPEC = {
 
 
 class ActionModule(ActionBase):
-    """Writes report.md, keywords.svg, jobs.svg and corpus.tsv; fails when the results are not the same."""
+    """Writes report.md, results.json, keywords.svg, jobs.svg and corpus.tsv; fails when the results are not the same."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
@@ -78,6 +79,9 @@ def write(args: dict[str, t.Any]) -> dict[str, t.Any]:
         leftovers=args["leftovers"],
     )
     (folder / "report.md").write_text(report.text(facts, comparison, keywords, pictures), encoding="utf-8")
+    figures = {name: args[name] for name in ("run", "site", "failure", "corpus", "image", "results")}
+    figures["equal"] = None if comparison is None else comparison.equal
+    (folder / "results.json").write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     outcome: dict[str, t.Any] = {"changed": True, "report": str(folder / "report.md")}
     if comparison is not None:
         outcome["equal"] = comparison.equal

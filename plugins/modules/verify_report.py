@@ -11,7 +11,8 @@ short_description: Compare the result of a workflow with the local one and write
 version_added: 1.0.0
 description:
   - Compares the results of M(omtd.workflow.verify_workflow) with a local computation byte by byte, and writes
-    C(report.md), C(keywords.svg), C(jobs.svg) and C(corpus.tsv) into a directory of the controller.
+    C(report.md), C(keywords.svg), C(jobs.svg), C(corpus.tsv) and, for programs, C(results.json) into a directory of the
+    controller.
   - Fails, after the report is written, when the results are not the same.
 options:
   run:

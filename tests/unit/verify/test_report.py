@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from ansible_collections.omtd.workflow.plugins.action import verify_report
 from ansible_collections.omtd.workflow.plugins.module_utils.verify import report
 
 CORPUS = (
@@ -129,3 +131,31 @@ def test_a_wrong_result_is_a_failed_verification(folders: tuple[Path, Path]) -> 
 
     assert text.startswith("# The verification failed")
     assert "corpus.tsv) differ" in text
+
+
+def test_the_folder_of_a_report_has_pictures_tables_and_figures(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    arguments = {
+        "run": "20261121t010000z-3f9a",
+        "site": "lab",
+        "folder": str(tmp_path / "report"),
+        "results_folder": str(folders[0]),
+        "reference_folder": str(folders[1]),
+        "corpus": facts().corpus,
+        "image": facts().image,
+        "results": RESULTS,
+        "failure": "",
+        "stays": [],
+        "leftovers": [],
+    }
+    outcome = verify_report.write(arguments)
+
+    assert outcome["equal"] is True
+    written = {path.name for path in (tmp_path / "report").iterdir()}
+    assert written == {"report.md", "results.json", "keywords.svg", "jobs.svg", "corpus.tsv"}
+    figures = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert figures["results"]["latency"] == [3.0, 2.0, 4.0]
+
+    (folders[0] / "corpus.tsv").write_text(CORPUS.replace("0.5", "0.6"))
+    wrong = verify_report.write(arguments)
+    assert (wrong["failed"], wrong["equal"]) == (True, False)
+    assert wrong["msg"].startswith("the platform's result is wrong: ")
