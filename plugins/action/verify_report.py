@@ -28,7 +28,7 @@ ARGUMENT_SPEC = {
 
 
 class ActionModule(ActionBase):
-    """Writes report.md, results.json, keywords.svg, jobs.svg and corpus.tsv; fails when the results are not the same."""
+    """Writes the files of the report; fails when the results are not the same."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
