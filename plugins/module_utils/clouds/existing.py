@@ -59,7 +59,7 @@ class ExistingCloud:
                 Machine(
                     id=host.name,
                     name=host.name,
-                    tags={"omtd_site": self.spec.site, "omtd_machine": host.name},
+                    tags={"omtd_site": self.spec.site, "omtd_machine": machine.name, "omtd_index": str(host.index)},
                     state=RUNNING,
                     image=machine.image,
                     flavor=machine.flavor,

@@ -12,15 +12,12 @@ import typing as t
 from pathlib import Path
 
 from ..clouds import base
+from ..fleet import plan
 from ..fleet import spec as fleet_spec
 from . import ssh_config
 
 State = dict[str, t.Any]
 """{"machines": {host name: {"private_address": "", "public_address": "", ...}}}: plain data, for the cache."""
-
-
-SITE_TAG = "omtd_site"
-"""The tag that says which site a machine belongs to."""
 
 
 @dataclasses.dataclass
@@ -127,7 +124,7 @@ def observe(spec: fleet_spec.FleetSpec) -> State:
     :raises CloudError: the cloud does not answer
     """
     machines = {
-        machine.name: {
+        name: {
             "present": machine.state == base.STOPPED or (machine.state == base.RUNNING and machine.ready),
             "private_address": machine.private_address,
             "public_address": machine.public_address,
@@ -136,8 +133,7 @@ def observe(spec: fleet_spec.FleetSpec) -> State:
             "identity_file": machine.identity_file,
             "host_key_alias": machine.host_key_alias,
         }
-        for machine in base.connect(spec).observe().machines
-        if machine.tags.get(SITE_TAG) == spec.site
+        for name, machine in plan.observed_hosts(spec, base.connect(spec).observe()).items()
     }
     return {"machines": machines}
 
