@@ -192,6 +192,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for parent, children in fleet_spec.GROUP_CHILDREN.items():
             for child in children:
                 self.inventory.add_child(parent, child)
+        # The distribution's own Python, which has the bindings of apt. Said here, no run has to look for it.
+        self.inventory.set_variable("all", "ansible_python_interpreter", "/usr/bin/python3")
         for name, value in fleet_spec.site_values(spec).items():
             self.inventory.set_variable("all", name, harmless(value))
         for host in hosts:

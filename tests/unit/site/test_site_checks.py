@@ -208,3 +208,16 @@ def test_every_finding_has_a_thing_a_rule_and_a_way_out() -> None:
 def test_a_message_stays_short_at_any_size() -> None:
     text = names(f"w-{number}" for number in range(1, 1001))
     assert text == "w-1, w-2, w-3, w-4, w-5, w-6, w-7, w-8 and 992 more"
+
+
+def test_validate_knows_every_role_that_the_site_runs_on_a_group() -> None:
+    folder = COLLECTION / "playbooks"
+    imported = [play["ansible.builtin.import_playbook"] for play in yaml.safe_load((folder / "site.yml").read_text())]
+    missing = []
+    for name in imported:
+        for play in yaml.safe_load((folder / f"{name.removeprefix('omtd.workflow.')}.yml").read_text()):
+            roles = [role["role"].removeprefix("omtd.workflow.") for role in play.get("roles", [])]
+            for group in play["hosts"].split(":"):
+                known = [*TABLES["site_roles"]["all"], *TABLES["site_roles"].get(group, [])]
+                missing += [f"{group}: {role}" for role in roles if role not in known]
+    assert missing == []
