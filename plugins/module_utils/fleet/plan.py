@@ -273,6 +273,8 @@ class _Planner:
         self.notes: list[Note] = []
         self.problems: list[str] = []
         self.faults: list[str] = []
+        self.going: dict[tuple[str, str], str] = {}
+        """{(kind, id): key of the action that deletes it}"""
 
     def plan(self) -> Plan:
         if self.options.state == "absent":
@@ -307,6 +309,7 @@ class _Planner:
             self.note_unmade(hosts)
             return
         self.adopt(hosts)
+        self.surplus({(host.machine.name, host.index) for host in hosts})
         self.networks()
         self.shared_volumes()
         addresses = self.addresses()
@@ -314,7 +317,6 @@ class _Planner:
             if host.name in self.spec.adopt and (host.machine.name, host.index) not in self.ours.hosts:
                 continue  # it is taken over now, or there is a problem
             self.host(host, addresses.get(host.name, ""))
-        self.surplus({(host.machine.name, host.index) for host in hosts})
 
     def note_unmade(self, hosts: Iterable[fleet_spec.HostSpec]) -> None:
         if self.options.replace:
@@ -345,15 +347,34 @@ class _Planner:
     def tags(self, more: Mapping[str, str]) -> dict[str, str]:
         return {TAG_SITE: self.site, **more}
 
+    def delete(self, kind: str, resource: Resource, why: str, needs: tuple[str, ...] = ()) -> str:
+        """Takes something of ours away. The key of the action, which may be in the plan already."""
+        if (kind, resource.id) not in self.going:
+            action = Action(DELETE, kind, resource.name, resource.id, detail=why, needs=needs)
+            self.actions.append(action)
+            self.going[kind, resource.id] = action.key
+        return self.going[kind, resource.id]
+
     def name_is_free(self, kind: str, name: str, resources: Iterable[Resource]) -> bool:
-        """Whether nothing that is not ours has the name; a problem is noted when something has."""
-        strangers = [each for each in resources if each.name == name]
-        if strangers:
-            way_out = "give the site another name, or rename the other one"
-            if kind == MACHINE:
-                way_out = f"adopt it (adopt: {{{name}: …}}), or rename one of them"
-            self.problems.append(f"{kind} {name}: exists already and is not of the site {self.site}; {way_out}")
-        return not strangers
+        """Whether nothing that stays has the name; a problem is noted when something has."""
+        others = [each for each in resources if each.name == name and (kind, each.id) not in self.going]
+        if not others:
+            return True
+        if owns(self.site, self.provider, kind, others[0], self.ours.machines):
+            self.problems.append(
+                f"{kind} {name}: exists already, is of the site {self.site}, and does not say what it is for; "
+                "take it away with prune: true, or by hand when it is a volume with data"
+            )
+            return False
+        way_out = "give the site another name, or rename the other one"
+        if kind == MACHINE:
+            way_out = f"adopt it (adopt: {{{name}: …}}), or rename one of them"
+        self.problems.append(f"{kind} {name}: exists already and is not of the site {self.site}; {way_out}")
+        return False
+
+    def before(self, kind: str, name: str, resources: Iterable[Resource]) -> list[str]:
+        """The keys of the actions that free a name."""
+        return [self.going[kind, each.id] for each in resources if each.name == name and (kind, each.id) in self.going]
 
     def networks(self) -> None:
         for part, subnet in self.wanted_networks().items():
@@ -377,7 +398,8 @@ class _Planner:
                         "write another subnet"
                     )
             wanted = base.WantedNetwork(name, subnet, self.tags({TAG_NETWORK: part}))
-            self.actions.append(Action(CREATE, NETWORK, name, wanted=wanted, detail=subnet))
+            needs = tuple(self.before(NETWORK, name, self.observed.networks))
+            self.actions.append(Action(CREATE, NETWORK, name, wanted=wanted, detail=subnet, needs=needs))
 
     def wanted_networks(self) -> dict[str, str]:
         """{part: subnet}; the site's own network has the part ''."""
@@ -400,6 +422,10 @@ class _Planner:
             fleet_spec.host_name(self.site, *key): machine.private_address for key, machine in self.ours.hosts.items()
         }
         name = self.network_name("")
+        for host in self.options.replace:
+            # The new machine has the address of the old one, unless a twin of that has it too.
+            if [each.addresses.get(name) for each in self.observed.machines].count(own.get(host)) > 1:
+                own.pop(host, None)
         others = {f"/{each.id}": each.addresses.get(name, "") for each in self.observed.machines}
         return fleet_spec.private_addresses(self.spec, {**others, **own})
 
@@ -413,11 +439,9 @@ class _Planner:
             name = self.shared_volume_name(shared.name)
             if self.name_is_free(VOLUME, name, self.observed.volumes):
                 tags = self.tags({TAG_SHARED: shared.name, TAG_KEEP: _word(shared.keep)})
-                self.actions.append(
-                    Action(
-                        CREATE, VOLUME, name, wanted=base.WantedVolume(name, 0, tags), detail=f"shared {shared.path}"
-                    )
-                )
+                wanted = base.WantedVolume(name, 0, tags)
+                needs = tuple(self.before(VOLUME, name, self.observed.volumes))
+                self.actions.append(Action(CREATE, VOLUME, name, "", wanted, f"shared {shared.path}", needs))
 
     def shared_volume(self, name: str) -> base.Volume | None:
         return self.pick(each for each in self.ours.volumes if each.tags.get(TAG_SHARED) == name)
@@ -515,19 +539,21 @@ class _Planner:
         """A host that is not there. ``gone``: actions that come before; ``replaced``: ids of volumes that go."""
         key = (host.machine.name, host.index)
         wanted = self.wanted_machine(host, address)
-        if not gone and not self.name_is_free(MACHINE, host.name, self.observed.machines):
+        if not self.name_is_free(MACHINE, host.name, self.observed.machines):
             return
-        needs = [*gone, *(f"{CREATE} {NETWORK} {name}" for name in wanted.addresses)]
+        needs = [*gone, *self.before(MACHINE, host.name, self.observed.machines)]
+        needs += [*(f"{CREATE} {NETWORK} {name}" for name in wanted.addresses)]
         for volume in host.machine.volumes:
             existing = self.host_volume(key, volume.name)
             if existing and existing.id not in replaced:
                 needs += self.size(host, volume, existing)
                 continue
             volume_wanted = self.wanted_volume(host, volume)
-            if not existing and not self.name_is_free(VOLUME, volume_wanted.name, self.observed.volumes):
+            if not self.name_is_free(VOLUME, volume_wanted.name, self.observed.volumes):
                 continue
+            first = (*gone, *self.before(VOLUME, volume_wanted.name, self.observed.volumes))
             detail = f"{volume.size_gib} GiB at {volume.path}" + (", kept" if volume.keep else "")
-            create = Action(CREATE, VOLUME, volume_wanted.name, "", volume_wanted, detail, tuple(gone))
+            create = Action(CREATE, VOLUME, volume_wanted.name, "", volume_wanted, detail, first)
             self.actions.append(create)
             needs.append(create.key)
         needs += [f"{CREATE} {VOLUME} {mount.volume}" for mount in wanted.mounts if mount.volume]
@@ -708,7 +734,7 @@ class _Planner:
     def goes(self, kind: str, resource: Resource, why: str, needs: tuple[str, ...] = ()) -> None:
         """Something surplus goes when pruning is asked for, and is told of otherwise."""
         if self.options.prune:
-            self.actions.append(Action(DELETE, kind, resource.name, resource.id, detail=why, needs=needs))
+            self.delete(kind, resource, why, needs)
         else:
             self.note("surplus", kind, resource.name, f"{why}; prune: true takes it away")
 
@@ -716,15 +742,11 @@ class _Planner:
         self, machine: base.Machine, volumes: Iterable[base.Volume], why: str
     ) -> tuple[list[str], set[str]]:
         """Deletes a machine and those of its volumes that are not kept: the actions' keys, the volumes' ids."""
-        delete = Action(DELETE, MACHINE, machine.name, machine.id, detail=why)
-        self.actions.append(delete)
-        keys, ids = [delete.key], set()
+        keys, ids = [self.delete(MACHINE, machine, why)], set()
         for volume in volumes:
             if self.is_kept(volume) or set(volume.attached_to) - {machine.id}:
                 continue
-            action = Action(DELETE, VOLUME, volume.name, volume.id, detail=why, needs=(delete.key,))
-            self.actions.append(action)
-            keys.append(action.key)
+            keys.append(self.delete(VOLUME, volume, why, (keys[0],)))
             ids.add(volume.id)
         return keys, ids
 
