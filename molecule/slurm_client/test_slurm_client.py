@@ -69,9 +69,9 @@ def test_jobs_get_what_the_system_can_spare(host: Host, variables: dict) -> None
 
 
 def test_only_partitions_with_nodes_are_there(host: Host) -> None:
-    assert re.findall(r"(?m)^PartitionName=(\S+).* Default=(\S+)", host.file("/etc/slurm/slurm.conf").content_string) == [
-        ("normal", "YES")
-    ]
+    assert re.findall(
+        r"(?m)^PartitionName=(\S+).* Default=(\S+)", host.file("/etc/slurm/slurm.conf").content_string
+    ) == [("normal", "YES")]
 
 
 def test_jobs_run_as_the_same_number_everywhere(host: Host, master: Host) -> None:

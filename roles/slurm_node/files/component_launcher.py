@@ -52,6 +52,7 @@ PROCESSES_IN_A_CONTAINER = 4096
 # Below this many MiB a Docker that did not start a container most likely had no room for it.
 FULL_DISK_MIB = 50
 
+CGROUPS = Path("/sys/fs/cgroup")
 LIBC = ctypes.CDLL(None, use_errno=True)
 MS_BIND = 4096
 MNT_DETACH = 2
@@ -69,7 +70,7 @@ MEMORY = re.compile(r"(?P<number>[1-9][0-9]{0,15})(?P<unit>[bkmgBKMG]?)")
 CPUS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
 SIGNAL = re.compile(r"(SIG)?[A-Z]{3,6}|[0-9]{1,2}")
 STEP_DAEMON = re.compile(r"slurmstepd: \[(?P<job>[0-9]+)\.")
-JOB_GROUP = re.compile(r"(?P<step>/[^:\s]*/job_(?P<job>[0-9]+)/step_[^/\s]+)")
+JOB_GROUP = re.compile(r"/\S*/job_(?P<job>[0-9]+)/step_[^/\s]+(/task_[0-9]+)?")
 
 OPTIONS_WITH_VALUE = {
     "-e": "env",
@@ -378,11 +379,29 @@ def running_jobs(proc: Path) -> set[str]:
 
 
 def job_cgroup(cgroups: str, job: str) -> str | None:
-    """Give the control group of the job's step out of /proc/self/cgroup, None where Slurm makes none."""
-    for match in JOB_GROUP.finditer(cgroups):
-        if match["job"] == job:
-            return match["step"]
+    """Give the control group for the job's containers out of /proc/self/cgroup, None where Slurm makes none.
+
+    In v1 that is the task's group of the memory hierarchy, which accounting reads. In v2 it is the step's: the task's
+    group holds processes, so it cannot have children.
+    """
+    for line in cgroups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        match = JOB_GROUP.match(path)
+        if match and match["job"] == job and (controllers == "" or "memory" in controllers.split(",")):
+            return match[0]
     return None
+
+
+def remove_empty_cgroups(job: str) -> None:
+    """Remove control groups that Docker made for the job beside Slurm's.
+
+    In cgroup v1 Docker makes its parent in every hierarchy, Slurm uses some of them and removes only those. What is in
+    use cannot be removed, so trying is safe.
+    """
+    for group in CGROUPS.glob(f"*/slurm*/uid_*/job_{job}"):
+        for directory in (*group.glob("step_*/task_*"), *group.glob("step_*"), group):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
 
 
 def allocated_bytes(environment: Mapping[str, str]) -> int | None:
@@ -528,6 +547,8 @@ def run_verb(arguments: Sequence[str], config: Config, job: str) -> int:
             fetch(run.image)
         labels = {JOB_LABEL: job, LAUNCH_LABEL: launch}
         code = supervise(docker_run(run, f"{config.uid}:{config.gid}", labels, mounts, cgroup), launch)
+    if cgroup:
+        remove_empty_cgroups(job)
     if code == NOT_STARTED:
         say(f"the container was not started on {os.uname().nodename}, see above{full_disks(config)}")
     return code
@@ -608,6 +629,7 @@ def remove_leftovers(arguments: Sequence[str], proc: Path) -> int:
         remove_by_label(f"{JOB_LABEL}={job}")
         for directory in LAUNCHES.glob(f"{job}-*"):
             unpin(directory)
+        remove_empty_cgroups(job)
     return 0
 
 

@@ -98,7 +98,7 @@ def test_the_memory_of_the_job_is_read(
     [
         (
             "4:memory:/slurm/uid_7100/job_77/step_batch/task_0\n0::/system.slice/slurmd.service\n",
-            "/slurm/uid_7100/job_77/step_batch",
+            "/slurm/uid_7100/job_77/step_batch/task_0",
         ),
         (
             "0::/system.slice/slurmstepd.scope/job_77/step_batch/user/task_0\n",
@@ -111,6 +111,20 @@ def test_the_memory_of_the_job_is_read(
 )
 def test_the_control_group_of_the_job_is_found(launcher: ModuleType, cgroups: str, group: str | None) -> None:
     assert launcher.job_cgroup(cgroups, "77") == group
+
+
+def test_control_groups_that_only_docker_made_are_removed(
+    launcher: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "CGROUPS", tmp_path)
+    job = "slurm_worker/uid_7100/job_77"
+    (tmp_path / "pids" / job / "step_batch").mkdir(parents=True)
+    (tmp_path / "memory" / job / "step_batch" / "task_0" / "container").mkdir(parents=True)
+    (tmp_path / "pids" / job.replace("77", "78") / "step_batch").mkdir(parents=True)
+    launcher.remove_empty_cgroups("77")
+    assert not (tmp_path / "pids" / job).exists()
+    assert (tmp_path / "memory" / job / "step_batch" / "task_0").exists()
+    assert (tmp_path / "pids" / job.replace("77", "78") / "step_batch").exists()
 
 
 # ---------------------------------------------------------------- the configuration
