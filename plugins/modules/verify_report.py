@@ -83,7 +83,7 @@ RETURN = r"""
 report:
   description: The report's file.
   returned: always
-  type: path
+  type: str
 equal:
   description: Whether all results are the same.
   returned: when they were compared

@@ -80,7 +80,7 @@ def test_playbooks_are_documented(playbook: Path) -> None:
 
 
 def test_no_file_names_a_package_host() -> None:
-    hosts = re.compile(r"(pypi" r"\.org|pythonhosted" r"\.org|deb\.debian" r"\.org|registry\.npm" r"js)")
+    hosts = re.compile(r"pypi\.(org|io)|pythonhosted\.|deb\.debian\.|registry\.npm")
     named = [
         str(path.relative_to(COLLECTION))
         for path in COLLECTION.rglob("*")
