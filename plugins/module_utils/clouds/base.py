@@ -248,11 +248,13 @@ class Cloud(t.Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class WantedAddress:
-    """A public address to make and attach to the machine of that name."""
+    """A public address to make and attach to a machine: by its id when the plan saw it, else by its name, because
+    it is made in the same plan."""
 
     name: str
     machine: str
     tags: Tags
+    machine_id: str = ""
 
 
 def connect(spec: FleetSpec) -> Cloud:

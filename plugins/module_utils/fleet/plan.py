@@ -275,6 +275,8 @@ class _Planner:
         self.faults: list[str] = []
         self.going: dict[tuple[str, str], str] = {}
         """{(kind, id): key of the action that deletes it}"""
+        self.replaced: dict[str, tuple[list[str], set[str]]] = {}
+        """{host that is made anew: the keys of the actions that make room for it, the ids of its volumes that go}"""
 
     def plan(self) -> Plan:
         if self.options.state == "absent":
@@ -309,6 +311,7 @@ class _Planner:
             self.note_unmade(hosts)
             return
         self.adopt(hosts)
+        self.make_room(hosts)
         self.surplus({(host.machine.name, host.index) for host in hosts})
         self.networks()
         self.shared_volumes()
@@ -486,16 +489,19 @@ class _Planner:
 
     # ------------------------------------------------------------------ one host
 
+    def make_room(self, hosts: Iterable[fleet_spec.HostSpec]) -> None:
+        """Takes away the machines that are made anew."""
+        for host in hosts:
+            key = (host.machine.name, host.index)
+            machine = self.ours.hosts.get(key)
+            if machine and host.name in self.options.replace:
+                self.replaced[host.name] = self.delete_host(machine, self.host_volumes(key), "is made anew")
+
     def host(self, host: fleet_spec.HostSpec, address: str) -> None:
         key = (host.machine.name, host.index)
         machine = self.ours.hosts.get(key)
-        gone: list[str] = []
-        replaced: set[str] = set()
-        if machine and host.name in self.options.replace:
-            gone, replaced = self.delete_host(machine, self.host_volumes(key), "is made anew")
-            machine = None
-        if machine is None:
-            self.new_host(host, address, gone, replaced)
+        if machine is None or host.name in self.replaced:
+            self.new_host(host, address, *self.replaced.get(host.name, ((), ())))
         else:
             self.existing_host(host, machine, address)
 
@@ -534,7 +540,7 @@ class _Planner:
         )
 
     def new_host(
-        self, host: fleet_spec.HostSpec, address: str, gone: Sequence[str] = (), replaced: t.Container[str] = ()
+        self, host: fleet_spec.HostSpec, address: str, gone: t.Iterable[str] = (), replaced: t.Container[str] = ()
     ) -> None:
         """A host that is not there. ``gone``: actions that come before; ``replaced``: ids of volumes that go."""
         key = (host.machine.name, host.index)
@@ -673,9 +679,8 @@ class _Planner:
             return
         name = f"omtd-{host.name}--public"
         tags = self.tags({TAG_MACHINE: host.machine.name, TAG_INDEX: str(host.index)})
-        self.actions.append(
-            Action(CREATE, ADDRESS, name, "", base.WantedAddress(name, host.name, tags), f"for {host.name}", needs)
-        )
+        wanted = base.WantedAddress(name, host.name, tags, machine.id if machine else "")
+        self.actions.append(Action(CREATE, ADDRESS, name, "", wanted, f"for {host.name}", needs))
 
     # ------------------------------------------------------------------ taking away
 
@@ -685,11 +690,13 @@ class _Planner:
         surplus += [
             (machine, "made twice" if host_key(machine.tags) else "half made") for machine in self.ours.other_machines
         ]
-        going = {machine.id for machine, _why in surplus}
         for machine, why in surplus:
             self.goes(MACHINE, machine, why)
-        remaining = {machine.id for machine in self.observed.machines} - going
-        machine_keys = {machine.id: f"{DELETE} {MACHINE} {machine.name} {machine.id}" for machine, _why in surplus}
+        # Without `prune` no surplus machine goes, and what only it uses is surplus all the same.
+        machine_keys = {identity: key for (kind, identity), key in self.going.items() if kind == MACHINE}
+        remaining = (
+            {each.id for each in self.observed.machines} - {each.id for each, _why in surplus} - set(machine_keys)
+        )
         for volume in self.ours.volumes:
             if self.volume_is_wanted(volume, wanted):
                 continue
@@ -735,19 +742,23 @@ class _Planner:
         """Something surplus goes when pruning is asked for, and is told of otherwise."""
         if self.options.prune:
             self.delete(kind, resource, why, needs)
-        else:
+        elif (kind, resource.id) not in self.going:
             self.note("surplus", kind, resource.name, f"{why}; prune: true takes it away")
 
     def delete_host(
         self, machine: base.Machine, volumes: Iterable[base.Volume], why: str
     ) -> tuple[list[str], set[str]]:
-        """Deletes a machine and those of its volumes that are not kept: the actions' keys, the volumes' ids."""
+        """Deletes a machine and those of its volumes that are not kept, and its addresses: the actions' keys, the
+        volumes' ids."""
         keys, ids = [self.delete(MACHINE, machine, why)], set()
         for volume in volumes:
             if self.is_kept(volume) or set(volume.attached_to) - {machine.id}:
                 continue
             keys.append(self.delete(VOLUME, volume, why, (keys[0],)))
             ids.add(volume.id)
+        for address in self.ours.addresses:
+            if address.attached_to == machine.id and host_key(address.tags) == host_key(machine.tags):
+                keys.append(self.delete(ADDRESS, address, why, (keys[0],)))
         return keys, ids
 
     def absent(self) -> None:

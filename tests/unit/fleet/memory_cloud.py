@@ -82,7 +82,9 @@ class MemoryCloud:
 
     def create_address(self, address: base.WantedAddress) -> None:
         with self._lock:
-            machine = next(each for each in self.machines.values() if each.name == address.machine)
+            machine = self.machines.get(address.machine_id) or next(
+                each for each in self.machines.values() if each.name == address.machine
+            )
             number = self._id()
             self.addresses[number] = base.Address(number, address.name, dict(address.tags), machine.id)
             self.machines[machine.id] = dataclasses.replace(machine, public_address="192.0.2.7")

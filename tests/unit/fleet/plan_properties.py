@@ -39,9 +39,12 @@ class Case:
 
 # ------------------------------------------------------------------------------------------------- situations
 
-volume_specs = st.builds(
-    spec.VolumeSpec, name=st.sampled_from(VOLUMES), size_gib=st.integers(1, 3), keep=st.booleans(), path=st.just("/v")
-)
+
+@st.composite
+def machine_volumes(draw: st.DrawFn) -> tuple[spec.VolumeSpec, ...]:
+    """Often one, sometimes two, rarely none."""
+    names = draw(st.sampled_from([VOLUMES[:1], VOLUMES, VOLUMES[1:], ()]))
+    return tuple(spec.VolumeSpec(name, draw(st.integers(1, 3)), draw(st.booleans()), "/v") for name in names)
 
 
 @st.composite
@@ -54,17 +57,17 @@ def fleets(draw: st.DrawFn) -> spec.FleetSpec:
     machines = tuple(
         spec.MachineSpec(
             name=name,
-            count=draw(st.integers(0, 2)),
+            count=draw(st.sampled_from([1, 2, 1, 0])),
             image=draw(st.sampled_from(["debian-12", "debian-12", "debian-13"])),
             vcpus=1,
             ram_mib=draw(st.sampled_from([512, 1024])),
             disk_gib=10,
-            volumes=tuple(draw(st.lists(volume_specs, max_size=2, unique_by=lambda each: each.name))),
+            volumes=draw(machine_volumes()),
             public_ip=draw(st.booleans()),
             networks=tuple(draw(st.sets(st.just("storage")))),
             shared_dirs=tuple(each.name for each in shared if draw(st.booleans())),
         )
-        for name in draw(st.sets(st.sampled_from(MACHINES), min_size=1))
+        for name in draw(st.sampled_from([MACHINES, MACHINES[:1], MACHINES[1:]]))
     )
     options = {"subnet": SUBNET, "networks": {"storage": "172.31.79.0/24"}, "parallel": 2}
     return spec.FleetSpec(SITE, spec.CloudSpec("podman", options), {}, shared, machines)
@@ -89,9 +92,10 @@ def tags_of_a_stranger(draw: st.DrawFn) -> dict[str, str]:
 def half_tags(draw: st.DrawFn) -> dict[str, str]:
     """What a resource of ours carries whose maker was stopped, or whose tags somebody has damaged."""
     whole = {"omtd_site": SITE, "omtd_machine": "worker", "omtd_index": "1", "omtd_volume": "docker"}
-    whole |= {"omtd_keep": draw(st.sampled_from(["true", "false", "no", ""]))}
-    lost = draw(st.sets(st.sampled_from(sorted(set(whole) - {"omtd_site"}))))
-    damaged = draw(st.sampled_from([{}, {"omtd_index": "x"}, {"omtd_index": "²"}, {"omtd_machine": ""}]))
+    whole |= {"omtd_keep": draw(st.sampled_from(["no", "true", "false", ""]))}
+    lost = draw(st.sets(st.sampled_from(sorted(set(whole) - {"omtd_site"})), max_size=2))
+    damages: list[dict[str, str]] = [{}, {}, {"omtd_index": "x"}, {"omtd_index": "²"}, {"omtd_machine": ""}]
+    damaged = draw(st.sampled_from(damages))
     return {key: value for key, value in {**whole, **damaged}.items() if key not in lost}
 
 
@@ -107,13 +111,14 @@ def perform(plan_module: types.ModuleType, cloud: MemoryCloud, fleet: spec.Fleet
 
 
 @st.composite
-def observations(draw: st.DrawFn, can: base.Capabilities) -> base.Observed:
+def observations(draw: st.DrawFn, can: base.Capabilities, fleet: spec.FleetSpec) -> base.Observed:
     """Clouds in every state of disorder: an earlier version of the site, with losses, doubles, halves and strangers."""
     from ansible_collections.omtd.workflow.plugins.module_utils.fleet import plan as real_plan  # noqa: PLC0415
 
     cloud = MemoryCloud(base.Observed(), can)
-    if draw(st.booleans()):
-        perform(real_plan, cloud, draw(fleets()))
+    history = draw(st.sampled_from(["same", "other", "nothing", "other"]))
+    if history != "nothing":
+        perform(real_plan, cloud, fleet if history == "same" else draw(fleets()))
     seen = cloud.observe()
     machines = [
         dataclasses.replace(
@@ -134,14 +139,12 @@ def observations(draw: st.DrawFn, can: base.Capabilities) -> base.Observed:
         ours = draw(st.booleans())
         tags = half_tags(draw) if ours else tags_of_a_stranger(draw)
         name = f"half-{number}" if ours else draw(st.sampled_from(names))
-        kind = draw(st.sampled_from([MACHINE, VOLUME, NETWORK, ADDRESS]))
+        kind = draw(st.sampled_from([MACHINE, VOLUME, NETWORK, VOLUME, ADDRESS]))
         mark = f"{'ours' if ours else 'foreign'}-{number}"
         if kind == MACHINE:
             used = draw(st.sets(st.sampled_from([each.name for each in volumes] or ["none"]), max_size=1))
             network = draw(st.sets(st.sampled_from([each.name for each in networks] or ["none"]), max_size=1))
-            machines.append(
-                base.Machine(mark, name, tags, addresses={each: "" for each in network}, volumes=tuple(used))
-            )
+            machines.append(base.Machine(mark, name, tags, addresses=dict.fromkeys(network, ""), volumes=tuple(used)))
         elif kind == VOLUME:
             volumes.append(base.Volume(mark, name, tags, draw(st.integers(0, 4))))
         elif kind == NETWORK:
@@ -194,7 +197,7 @@ def cases(draw: st.DrawFn) -> Case:
     hosts = [host.name for host in fleet.hosts()]
     if hosts and "state" not in options and draw(st.booleans()):
         options = {**options, "replace": (draw(st.sampled_from(hosts)),)}
-    return Case(fleet, draw(observations(can)), can, options)
+    return Case(fleet, draw(observations(can, fleet)), can, options)
 
 
 # ------------------------------------------------------------------------------------------------- an own opinion
@@ -401,6 +404,16 @@ def first_steps_come_first(plan_module: types.ModuleType, case: Case) -> None:
         waiting = [each for each in waiting if each not in ready]
 
 
+def a_site_that_stands_is_left_alone(plan_module: types.ModuleType, case: Case) -> None:
+    """No action, and no excuse either: a refusal would keep the operator from everything else."""
+    from ansible_collections.omtd.workflow.plugins.module_utils.fleet import plan as real_plan  # noqa: PLC0415
+
+    cloud = MemoryCloud(base.Observed(), case.can)
+    perform(real_plan, cloud, case.fleet)
+    plan = plan_module.make_plan(case.fleet, cloud.observe(), case.can, plan_module.Options())
+    assert not (plan.actions or plan.problems or plan.notes or plan.faults), plan_module.render(plan)
+
+
 PROPERTIES: tuple[t.Callable[[types.ModuleType, Case], None], ...] = (
     nothing_is_left_to_do_after_a_plan_is_done,
     no_action_names_what_is_not_ours,
@@ -413,4 +426,5 @@ PROPERTIES: tuple[t.Callable[[types.ModuleType, Case], None], ...] = (
     every_wanted_host_is_made_once,
     addresses_are_given_once,
     first_steps_come_first,
+    a_site_that_stands_is_left_alone,
 )
