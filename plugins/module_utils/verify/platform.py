@@ -8,6 +8,7 @@ Sources: Galaxy's REST API 26.1 (/api/docs of an instance) and BioBlend 1.9.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -30,6 +31,8 @@ else:
 REQUEST_LIMIT_SECONDS = 120
 GET_ATTEMPTS = 4
 GET_RETRY_SECONDS = 2.0
+# Requests at a time where there are many
+ASKERS = 4
 OVER = frozenset(("ok", "error", "deleted", "deleting", "stopped", "skipped", "failed"))
 FAILED = frozenset(("error", "failed", "deleted", "deleting", "stopped"))
 LONGEST_REASON = 400
@@ -240,8 +243,14 @@ class Galaxy:
             raise GalaxyError(self.sentence("reading a collection", shown.status_code, shown.text))
         return {element["element_identifier"]: element["object"] for element in shown.json()["elements"]}
 
-    def download(self, dataset: str, target: Path) -> None:
-        """Write a dataset's content into a file."""
+    def download(self, datasets: dict[str, Path]) -> None:
+        """Write the contents of datasets into files: {id: file}."""
+        with concurrent.futures.ThreadPoolExecutor(ASKERS) as askers:
+            for _done in askers.map(self._download, datasets.items()):
+                pass
+
+    def _download(self, wanted: tuple[str, Path]) -> None:
+        dataset, target = wanted
         with self.asking("downloading a result"):
             answer = self.client.make_get_request(f"{self.client.url}/datasets/{dataset}/display", params={"raw": True})
         if answer.status_code != 200:
@@ -267,9 +276,9 @@ class Galaxy:
 
     def jobs(self, history: str) -> list[Job]:
         """Give the jobs of a history with what Galaxy measured of them, in the order they were made."""
-        with self.asking("listing jobs"):
+        with self.asking("listing jobs"), concurrent.futures.ThreadPoolExecutor(ASKERS) as askers:
             listed = self.client.jobs.get_jobs(history_id=history, limit=1000)
-            return [self._measured(job) for job in reversed(listed)]
+            return list(askers.map(self._measured, reversed(listed)))
 
     def _measured(self, job: dict[str, t.Any]) -> Job:
         values: dict[str, float] = {}
@@ -321,13 +330,12 @@ class Galaxy:
             shown: dict[str, t.Any] = self.client.invocations.show_invocation(invocation)
         return shown
 
-    def steps(self, invocation: str) -> list[Step]:
+    def steps(self, shown: dict[str, t.Any]) -> list[Step]:
         """Give how far each step of an invocation that has a tool is, in the workflow's order."""
-        shown = self.invocation(invocation)
         with self.asking("asking for the workflow's jobs"):
             summaries = {
                 summary["id"]: summary["states"]
-                for summary in self.client.invocations.get_invocation_step_jobs_summary(invocation)
+                for summary in self.client.invocations.get_invocation_step_jobs_summary(shown["id"])
             }
         steps = []
         for step in sorted(shown["steps"], key=lambda entry: entry["order_index"]):

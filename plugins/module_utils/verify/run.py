@@ -18,8 +18,8 @@ from ansible_collections.omtd.workflow.plugins.module_utils.verify import names
 from ansible_collections.omtd.workflow.plugins.module_utils.verify.platform import OVER, Galaxy, GalaxyError, Job, Step
 
 TOOLS_LIMIT_SECONDS = 90
-POLL_SECONDS = 1.0
-PROBE_POLL_SECONDS = 0.1
+POLL_SECONDS = 2.0
+PROBE_POLL_SECONDS = 0.2
 HEARTBEAT_SECONDS = 60
 # A line is written when something changed, but not more often than this.
 QUIET_SECONDS = 4.0
@@ -161,7 +161,8 @@ class Run:
     def _watch(self, invocation: str) -> None:
         shown, shown_at = "", 0.0
         while True:
-            steps = self.galaxy.steps(invocation)
+            state = self.galaxy.invocation(invocation)
+            steps = self.galaxy.steps(state)
             words = progress(steps)
             over = bool(steps) and all(step.jobs and step.over == step.jobs for step in steps)
             if words != shown and (over or time.monotonic() - shown_at > QUIET_SECONDS):
@@ -176,7 +177,6 @@ class Run:
                 raise GalaxyError("; ".join(reasons) or "a job failed, and Galaxy gives no reason")
             if over:
                 return
-            state = self.galaxy.invocation(invocation)
             if state["state"] in ("failed", "cancelled", "cancelling"):
                 said = "; ".join(str(message.get("reason") or message) for message in state.get("messages") or [])
                 raise GalaxyError(f"Galaxy gave the workflow up ({state['state']}): {said or 'its log says why'}")
@@ -184,6 +184,7 @@ class Run:
 
     def _download(self, invocation: str, target: Path, expected: set[str]) -> None:
         shown = self.galaxy.invocation(invocation)
+        wanted: dict[str, Path] = {}
         for label in ("counts", "keywords"):
             elements = self.galaxy.elements(shown["output_collections"][label]["id"])
             if set(elements) != expected:
@@ -191,9 +192,10 @@ class Run:
                 raise GalaxyError(f"{label}: the result lacks {lost}; the platform lost datasets")
             folder = target / label
             folder.mkdir(parents=True, exist_ok=True)
-            for name, element in sorted(elements.items()):
-                self.galaxy.download(element["id"], folder / f"{name}.tsv")
-        self.galaxy.download(shown["outputs"]["corpus"]["id"], target / "corpus.tsv")
+            wanted |= {element["id"]: folder / f"{name}.tsv" for name, element in elements.items()}
+        wanted[shown["outputs"]["corpus"]["id"]] = target / "corpus.tsv"
+        self.line(f"downloading {len(wanted)} results")
+        self.galaxy.download(wanted)
 
     def end(self) -> None:
         """Take away what the run made in Galaxy."""

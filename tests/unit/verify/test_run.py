@@ -74,7 +74,7 @@ class FakePlatform:
     def invoke(self, workflow: str, history: str, collection: str) -> str:
         return "invocation"
 
-    def steps(self, invocation: str) -> list[platform.Step]:
+    def steps(self, shown: dict[str, Any]) -> list[platform.Step]:
         return self.rounds.pop(0) if len(self.rounds) > 1 else self.rounds[0]
 
     def invocation(self, invocation: str) -> dict[str, Any]:
@@ -87,8 +87,9 @@ class FakePlatform:
     def cancel(self, invocation: str) -> None:
         self.cancelled.append(invocation)
 
-    def download(self, dataset: str, target: Path) -> None:
-        target.write_text(dataset)
+    def download(self, datasets: dict[str, Path]) -> None:
+        for dataset, target in datasets.items():
+            target.write_text(dataset)
 
     def jobs(self, history: str) -> list[platform.Job]:
         return [platform.Job("1", "t1", "ok")]
@@ -137,7 +138,7 @@ def test_a_run_is_over_when_every_job_of_every_step_is(documents: list[Path], tm
     started.end()
 
     assert len(fake.rounds) == 1
-    assert "count 2/2, merge 1/1" in said[-1]
+    assert "count 2/2, merge 1/1" in said[-2]
     written = {str(path.relative_to(tmp_path / "results")) for path in (tmp_path / "results").rglob("*.tsv")}
     folders = ("counts", "keywords")
     assert written == {"corpus.tsv", *(f"{folder}/{name}.tsv" for folder in folders for name in ("one", "two"))}

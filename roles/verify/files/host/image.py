@@ -585,7 +585,7 @@ def parse(words: list[str]) -> argparse.Namespace:
         part.add_argument("registry")
         part.add_argument("repository")
         part.add_argument("tag")
-        part.add_argument("--run", required=True)
+        part.add_argument("--run", action="append", required=True, help="more than one when others were interrupted")
         part.add_argument("--leases", type=Path, required=True)
         part.add_argument("--user", required=True)
         part.add_argument("--authority", default="")
@@ -608,7 +608,8 @@ def do(arguments: argparse.Namespace) -> dict[str, t.Any]:
     leases = Leases(arguments.leases)
     with leases.locked():
         if arguments.command == "acquire":
-            leases.add(arguments.run, arguments.seconds, time.time())
+            for name in arguments.run:
+                leases.add(name, arguments.seconds, time.time())
             digest = registry.digest(arguments.repository, arguments.tag)
             if digest:
                 return {"pushed": False, "digest": digest}
@@ -616,7 +617,8 @@ def do(arguments: argparse.Namespace) -> dict[str, t.Any]:
                 "pushed": True,
                 "digest": registry.push(SavedImage(arguments.tar), arguments.repository, arguments.tag),
             }
-        leases.remove(arguments.run)
+        for name in arguments.run:
+            leases.remove(name)
         others = leases.current(time.time())
         if others:
             return {"image": "needed", "by": others}
