@@ -32,11 +32,19 @@ SSH_LIMIT_SECONDS = 60
 """A machine answers after 1 to 2 s; a busy computer needs ten times that."""
 POLL_SECONDS = 0.2
 
-MAKE_OWN_KEYS = """\
+# A script goes on when the run that sent it is killed, so the next one waits for it.
+ONE_AT_A_TIME = """\
 set -eu
 umask 077
+exec 9>/run/omtd-first-contact.lock
+flock --wait 60 9
 fresh=/etc/ssh/omtd-own-keys
-if [ ! -e "$fresh/complete" ]; then
+"""
+MAKE_OWN_KEYS = (
+    ONE_AT_A_TIME
+    + """\
+# two keys, two public halves and the mark: less is there when a run was killed while they moved
+if [ "$(ls "$fresh" 2>/dev/null | wc -l)" != 5 ]; then
   rm -rf "$fresh"; mkdir "$fresh"
   ssh-keygen -q -t ed25519 -N '' -f "$fresh/ssh_host_ed25519_key" -C "$(hostname)"
   ssh-keygen -q -t ecdsa -N '' -f "$fresh/ssh_host_ecdsa_key" -C "$(hostname)"
@@ -44,9 +52,10 @@ if [ ! -e "$fresh/complete" ]; then
 fi
 cat "$fresh"/*.pub
 """
-USE_OWN_KEYS = """\
-set -eu
-fresh=/etc/ssh/omtd-own-keys
+)
+USE_OWN_KEYS = (
+    ONE_AT_A_TIME
+    + """\
 if [ -e "$fresh/complete" ]; then
   chmod 0644 "$fresh"/*.pub
   mv -f "$fresh"/ssh_host_* /etc/ssh/
@@ -55,6 +64,7 @@ if [ -e "$fresh/complete" ]; then
   rm -rf "$fresh"
 fi
 """
+)
 USER_DATA = """\
 set -eu
 [ ! -e /var/lib/omtd-user-data/done ] || exit 0
@@ -167,10 +177,10 @@ class SiteKeys:
         self._replace(host, [f"{host},{address} {public} {self._first(machine_id)}"])
 
     def pin_both(self, host: str, address: str, machine_id: str, own: t.Iterable[str]) -> None:
-        """Knows the machine's own keys beside the first one."""
-        first = [line for line in self._lines_of(host) if line.endswith(f" {self._first(machine_id)}")]
+        """Knows the machine's own keys beside those pinned before: a run that was killed may have had it use some."""
         # They are marked as own only when the machine uses them, see pin_own.
-        self._replace(host, first + [f"{host},{address} {key} omtd:next:{machine_id[:12]}" for key in own])
+        fresh = [f"{host},{address} {key} omtd:next:{machine_id[:12]}" for key in own]
+        self._replace(host, list(dict.fromkeys([*self._lines_of(host), *fresh])))
 
     def pin_own(self, host: str, address: str, machine_id: str, own: t.Iterable[str]) -> None:
         """Knows the machine's own keys only."""

@@ -561,7 +561,6 @@ class _Planner:
             detail = f"{volume.size_gib} GiB at {volume.path}" + (", kept" if volume.keep else "")
             create = Action(CREATE, VOLUME, volume_wanted.name, "", volume_wanted, detail, first)
             self.actions.append(create)
-            needs.append(create.key)
         needs += [f"{CREATE} {VOLUME} {mount.volume}" for mount in wanted.mounts if mount.volume]
         create = Action(CREATE, MACHINE, host.name, "", wanted, _machine_detail(wanted), tuple(dict.fromkeys(needs)))
         self.actions.append(create)

@@ -54,6 +54,7 @@ def fleets(draw: st.DrawFn) -> spec.FleetSpec:
         spec.SharedDirSpec(name, f"/srv/{name}", draw(st.sampled_from(["", "", "/data"])), draw(st.booleans()))
         for name in draw(st.sets(st.sampled_from(SHARED)))
     )
+    networks: dict[str, str] = draw(st.sampled_from([{"storage": "172.31.79.0/24"}, {}]))
     machines = tuple(
         spec.MachineSpec(
             name=name,
@@ -64,12 +65,12 @@ def fleets(draw: st.DrawFn) -> spec.FleetSpec:
             disk_gib=10,
             volumes=draw(machine_volumes()),
             public_ip=draw(st.booleans()),
-            networks=tuple(draw(st.sets(st.just("storage")))),
+            networks=tuple(name for name in networks if draw(st.booleans())),
             shared_dirs=tuple(each.name for each in shared if draw(st.booleans())),
         )
         for name in draw(st.sampled_from([MACHINES, MACHINES[:1], MACHINES[1:]]))
     )
-    options = {"subnet": SUBNET, "networks": {"storage": "172.31.79.0/24"}, "parallel": 2}
+    options = {"subnet": SUBNET, "networks": networks, "parallel": 2}
     return spec.FleetSpec(SITE, spec.CloudSpec("podman", options), {}, shared, machines)
 
 
@@ -103,8 +104,9 @@ def perform(plan_module: types.ModuleType, cloud: MemoryCloud, fleet: spec.Fleet
     """Plans and carries out. Returns the plan; one that has problems is not carried out."""
     plan = plan_module.make_plan(fleet, cloud.observe(), cloud.capabilities, plan_module.Options(**options))
     waiting = [] if plan.problems else list(plan.actions)
-    while waiting:  # as apply.carry_out does it, without threads: thousands of plans are carried out here
-        action = next(each for each in waiting if not {other.key for other in waiting} & set(each.needs))
+    while waiting:  # the last that may be done comes first: what must wait has to say so
+        keys = {each.key for each in waiting}
+        action = next(each for each in reversed(waiting) if not keys & set(each.needs))
         waiting.remove(action)
         apply.perform(cloud, action, lambda _state: None)
     return plan
@@ -167,7 +169,7 @@ def observations(draw: st.DrawFn, can: base.Capabilities, fleet: spec.FleetSpec)
         for name in machine.volumes:
             users[name] = (*users.get(name, ()), machine.id)
     volumes = [dataclasses.replace(each, attached_to=users.get(each.name, ())) for each in volumes]
-    quota = {"machines": base.Quota(draw(st.sampled_from([2, 50])), 0)} if draw(st.booleans()) else {}
+    quota = {"machines": base.Quota(draw(st.sampled_from([1, 50])), 0)} if draw(st.booleans()) else {}
     return base.Observed(tuple(machines), tuple(networks), tuple(volumes), tuple(addresses), quota)
 
 
@@ -302,11 +304,7 @@ def what_is_wanted_stays(plan_module: types.ModuleType, case: Case) -> None:
     for key, host in wanted.items():
         if host.name in case.options.get("replace", ()):
             continue
-        machines = [
-            each
-            for each in case.observed.machines
-            if is_ours(each) and (each.tags.get("omtd_machine"), each.tags.get("omtd_index")) == key
-        ]
+        machines = [each for each in case.observed.machines if is_ours(each) and _key(each) == key]
         assert not machines or any(each.id not in deleted for each in machines), plan_module.render(plan)
 
 
@@ -355,18 +353,21 @@ def every_wanted_host_is_made_once(plan_module: types.ModuleType, case: Case) ->
     plan = perform(plan_module, cloud, case.fleet, **case.options)
     if plan.problems:
         return
-    before = [
-        (each.tags.get("omtd_machine"), each.tags.get("omtd_index")) for each in case.observed.machines if is_ours(each)
-    ]
-    after = [
-        (each.tags.get("omtd_machine"), each.tags.get("omtd_index"))
-        for each in cloud.machines.values()
-        if is_ours(each)
-    ]
+    before = [_key(each) for each in case.observed.machines if is_ours(each)]
+    after = [_key(each) for each in cloud.machines.values() if is_ours(each)]
     for host in case.fleet.hosts():
         key = (host.machine.name, str(host.index))
         assert after.count(key) >= 1, f"{host.name} is missing"
         assert after.count(key) <= max(before.count(key), 1), f"{host.name} was made twice"
+        machines = [each for each in cloud.machines.values() if is_ours(each) and _key(each) == key]
+        hopeless = any(each.state in {base.ERROR, base.BUILDING} for each in machines)
+        assert hopeless or any(each.state == base.RUNNING and each.ready for each in machines), (
+            f"{host.name}: not ready"
+        )
+
+
+def _key(resource: t.Any) -> tuple[str | None, str | None]:
+    return (resource.tags.get("omtd_machine"), resource.tags.get("omtd_index"))
 
 
 def addresses_are_given_once(plan_module: types.ModuleType, case: Case) -> None:

@@ -21,7 +21,7 @@ from ansible_collections.omtd.workflow.plugins.module_utils.fleet import plan
 from hypothesis import HealthCheck, Phase, given, settings
 
 SOURCE = Path(plan.__file__).read_text(encoding="utf-8")
-EXAMPLES = 400
+EXAMPLES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,11 @@ MUTANTS = (
         "return fleet_spec.private_addresses(self.spec, {**others, **own})",
         "return fleet_spec.private_addresses(self.spec, {})",
     ),
-    Mutant("a machine is made before its volumes", "            needs.append(create.key)\n", ""),
+    Mutant(
+        "a machine is made before its volumes",
+        'needs += [f"{CREATE} {VOLUME} {mount.volume}" for mount in wanted.mounts if mount.volume]',
+        "",
+    ),
     Mutant("a volume goes before its machine", "detail=why, needs=after))", "detail=why))"),
     Mutant(
         "networks go from under strangers",
