@@ -337,8 +337,16 @@ class PodmanCloud:
         self._ids[machine.name] = machine_id
         if not self.keys.is_met(machine.name, machine_id):
             self._hand_over_keys(machine_id, machine)
+        self._forget_in_runtime(machine_id)
         self._run(f"start the machine {machine.name}", "start", machine_id)
         report("is started")
+
+    def _forget_in_runtime(self, machine_id: str) -> None:
+        """Takes away what a start that was killed has left with the runtime. podman does not know of it, refuses to
+        start the machine ("container with given ID already exists"), and would leave its first process behind."""
+        for runtime in ("runc", "crun"):
+            if os.geteuid() != 0 or Path("/run", runtime, machine_id).exists():
+                self.computer.attempt([runtime, "delete", "--force", machine_id], root=True, changes=True)
 
     def _hand_over_keys(self, machine_id: str, machine: base.WantedMachine) -> None:
         """The first host key and the operator's key, pinned before the machine has them."""
@@ -376,6 +384,7 @@ class PodmanCloud:
             f"delete the machine {machine_name}",
             "rm", "--force", "--volumes", "--time", str(STOP_LIMIT_SECONDS), machine_id,
         )  # fmt: skip
+        self._forget_in_runtime(machine_id)
         self.keys.forget(machine_name)
 
 
