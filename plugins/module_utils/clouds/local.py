@@ -24,7 +24,7 @@ STRAGGLER_LIMIT_SECONDS = 120
 """How long a new run waits for commands that a killed run left behind. The slowest, a container that is started on
 a busy computer, took 8 s."""
 
-# A command outlives a caller that is killed. It holds a shared lock meanwhile, so that the next caller can wait for its
+# A command outlives a caller that is killed, in a session of its own. It holds a shared lock meanwhile, so that the next caller can wait for its
 # end; it does not hand the lock on to what it starts (a container's monitor would keep it for ever).
 WITH_LOCK = 'exec 9>>"$0" && flock --shared 9 && "$@" 9>&-'
 
@@ -80,6 +80,9 @@ class Computer:
                 timeout=limit_seconds,
                 check=False,
                 env={**os.environ, **self.environment},
+                # Ctrl-C and a dying terminal reach a whole process group, and a podman that is killed while it starts
+                # a container leaves its address allocated until the computer reboots (seen with podman 4.3).
+                start_new_session=True,
             )
         except FileNotFoundError as exc:
             raise base.CloudUnavailableError(f"{words[0]}: is not installed on this computer") from exc

@@ -28,8 +28,8 @@ EXPECTED = {
 
 
 def kill(site: Site, state: str, after_seconds: float, with_children: bool) -> str:
-    """Starts a run and kills it. With its children as Ctrl-\\ or a dying session does, or alone as the kernel does
-    when memory runs out."""
+    """Starts a run and kills it: its whole process group, as Ctrl-\\ or a dying session does, or it alone, as the
+    kernel does when memory runs out."""
     process = site.start(state)
     time.sleep(after_seconds)
     os.killpg(process.pid, signal.SIGKILL) if with_children else process.kill()
