@@ -305,7 +305,7 @@ def test_a_launcher_killed_outright_leaves_no_container(cluster: Cluster, worker
     assert until(lambda: containers(worker))
     with worker.sudo():
         worker.check_output(
-            "pkill --signal KILL --full 'component-launcher run'; pkill --signal KILL --full 'docker run'"
+            "pkill --signal KILL --full '[c]omponent-launcher run'; pkill --signal KILL --full '[d]ocker run'"
         )
     assert until(lambda: cluster.queued(job) == "")
     assert until(lambda: not containers(worker), 10)
@@ -360,15 +360,19 @@ def test_a_registry_that_is_down_is_named_and_a_retry_works(
 def test_a_node_that_falls_silent_is_down_and_comes_back_by_itself(
     cluster: Cluster, host: Host, worker: Host, worker_name: str
 ) -> None:
+    assert until(lambda: cluster.node_state(worker_name).startswith("idle"))
     with worker.sudo():
         worker.check_output("systemctl stop slurmd")
-    with host.sudo():
-        host.check_output(f"scontrol update NodeName={worker_name} State=DOWN Reason='test: it fell silent'")
-    waiting = cluster.submit("true")
-    assert cluster.node_state(worker_name).startswith("down")
-    assert cluster.queued(waiting) == "PENDING"
-    with worker.sudo():
-        worker.check_output("systemctl start slurmd")
+    try:
+        # what the controller does itself after SlurmdTimeout
+        with host.sudo():
+            host.check_output(f"scontrol update NodeName={worker_name} State=DOWN Reason='Not responding'")
+        waiting = cluster.submit("true")
+        assert cluster.node_state(worker_name).startswith("down")
+        assert cluster.queued(waiting) == "PENDING"
+    finally:
+        with worker.sudo():
+            worker.check_output("systemctl start slurmd")
     assert until(lambda: cluster.state(waiting) == "COMPLETED"), cluster.node_state(worker_name)
 
 

@@ -620,9 +620,9 @@ def show(answer: subprocess.CompletedProcess[str]) -> int:
     return answer.returncode
 
 
-def remove_leftovers(arguments: Sequence[str], proc: Path) -> int:
-    """Remove containers and mounts of a job that ends; without a job, of all that are over. Not through sudo."""
-    if os.environ.get("SUDO_UID", "0") != "0":
+def remove_leftovers(arguments: Sequence[str], config: Config, proc: Path) -> int:
+    """Remove containers and mounts of a job that ends; without a job, of all that are over. Not for jobs."""
+    if os.environ.get("SUDO_UID") == str(config.uid):
         raise RefusedError("remove-leftovers: only Slurm's epilog and the node's health check do this")
     jobs = set(arguments) if arguments else known_jobs() - running_jobs(proc)
     for job in jobs:
@@ -655,9 +655,9 @@ def main(arguments: Sequence[str]) -> int:
         if not arguments or arguments[0] not in {*VERBS, "remove-leftovers"}:
             verb = arguments[0] if arguments else "nothing"
             raise RefusedError(f"{verb}: not among {', '.join(VERBS)}, the calls that Galaxy makes")
-        if arguments[0] == "remove-leftovers":
-            return remove_leftovers(arguments[1:], proc)
         config = Config.load(CONFIG)
+        if arguments[0] == "remove-leftovers":
+            return remove_leftovers(arguments[1:], config, proc)
         return VERBS[arguments[0]](arguments[1:], config, calling_job(proc, os.getpid()))
     except RefusedError as refusal:
         say(str(refusal))
