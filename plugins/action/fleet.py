@@ -83,6 +83,8 @@ def describe(outcome: apply.Outcome) -> dict[str, t.Any]:
         result["failures"] = [
             {**describe_action(failure.action), "reason": failure.reason} for failure in outcome.failures
         ]
+        # Ansible prints a failed result as it is, and what failed should not drown in what did not.
+        del result["plan"], result["actions"]
     return result
 
 

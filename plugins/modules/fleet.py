@@ -85,7 +85,7 @@ EXAMPLES = r"""
 RETURN = r"""
 actions:
   description: What was done, or would be done in check mode.
-  returned: always
+  returned: when nothing failed
   type: list
   elements: dict
   sample:
@@ -99,7 +99,7 @@ notes:
     - {what: drift, kind: machine, name: lab-worker-1, detail: "ram 1024 MiB, wanted 2048 MiB"}
 plan:
   description: The plan as a table.
-  returned: always
+  returned: when nothing failed
   type: str
 failures:
   description: What failed, with the reason.

@@ -24,8 +24,9 @@ STRAGGLER_LIMIT_SECONDS = 120
 """How long a new run waits for commands that a killed run left behind. The slowest, a container that is started on
 a busy computer, took 8 s."""
 
-# A command outlives a caller that is killed, in a session of its own. It holds a shared lock meanwhile, so that the next caller can wait for its
-# end; it does not hand the lock on to what it starts (a container's monitor would keep it for ever).
+# A command outlives a caller that is killed, in a session of its own. It holds a shared lock meanwhile, so that the
+# next caller can wait for its end; it does not hand the lock on to what it starts, as a container's monitor would keep
+# it for ever.
 WITH_LOCK = 'exec 9>>"$0" && flock --shared 9 && "$@" 9>&-'
 
 

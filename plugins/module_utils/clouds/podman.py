@@ -68,7 +68,7 @@ INOTIFY_LIMIT = ("fs.inotify.max_user_instances", 1024, "systemd in every machin
 """The kernel's 128 are used up by 20 machines: each systemd takes about 7. Then units fail, sshd among them."""
 MACHINE_CACHE = "/var/cache/omtd"
 ARCHIVES = "/var/cache/apt/archives"
-ALREADY = ("already exists", "already in use", "already used")
+ALREADY = ("already exists", "already in use by")
 GONE = ("no such", "no container with", "not found", "does not exist", "unable to find")
 
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 import configparser
 import dataclasses
 import hashlib
+import json
 import re
 import shlex
+import time
 import typing as t
 from pathlib import Path
 
@@ -28,6 +30,8 @@ REPOSITORY = "localhost/omtd-machine"
 LABEL = "omtd_image"
 BUILD_LIMIT_SECONDS = 900
 """33 s were measured on two cores with a near mirror; a slow mirror may need minutes."""
+
+UNUSED_AFTER_SECONDS = 7 * 86400
 
 PACKAGES = (
     "systemd,systemd-sysv,dbus,udev,python3,python3-apt,iproute2,openssh-server,ca-certificates,sudo,procps,"
@@ -236,18 +240,18 @@ mkdir -p {shlex.quote(str(work))}
     return wanted.image
 
 
-def images(podman: t.Sequence[str], computer: Computer) -> list[str]:
-    """The images that we made."""
+def images(podman: t.Sequence[str], computer: Computer) -> dict[str, float]:
+    """{name: seconds since the epoch when it was made} of the images that we made."""
     listed = computer.run(
-        [*podman, "images", "--filter", f"label={LABEL}", "--format", "{{.Repository}}:{{.Tag}}"],
-        "list images",
-        root=True,
+        [*podman, "images", "--filter", f"label={LABEL}", "--format", "json"], "list images", root=True
     )
-    return listed.split()
+    return {name: float(image.get("Created") or 0) for image in json.loads(listed) for name in image.get("Names") or ()}
 
 
 def remove_old(wanted: Recipe, podman: t.Sequence[str], computer: Computer) -> None:
-    """Removes images of the same release that an older recipe made. One that a machine uses stays."""
-    for image in images(podman, computer):
-        if image.startswith(f"{REPOSITORY}:{wanted.release}-") and image != wanted.image:
+    """Removes images of the same release that an older recipe made some time ago: a fresh one may be what another
+    version of the collection makes machines of. One that a machine uses stays, podman sees to that."""
+    for image, made in images(podman, computer).items():
+        of_release = image.startswith(f"{REPOSITORY}:{wanted.release}-")
+        if of_release and image != wanted.image and time.time() - made > UNUSED_AFTER_SECONDS:
             computer.attempt([*podman, "image", "rm", image], root=True)

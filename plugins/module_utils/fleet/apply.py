@@ -156,12 +156,11 @@ class _Work:
         machines = [
             action.wanted
             for action in self.plan.actions
-            if action.kind == fleet_plan.MACHINE
-            and action.verb in {fleet_plan.CREATE, fleet_plan.START, fleet_plan.CONTACT}
+            if (action.verb, action.kind) == (fleet_plan.CREATE, fleet_plan.MACHINE)
         ]
-        self.cloud.prepare(
-            machines, lambda state: self.progress(Event("site", self.plan.site, state, 0, len(self.plan.actions)))
-        )
+        if any(action.kind == fleet_plan.MACHINE and action.verb != fleet_plan.DELETE for action in self.plan.actions):
+            total = len(self.plan.actions)
+            self.cloud.prepare(machines, lambda state: self.progress(Event("site", self.plan.site, state, 0, total)))
         self.renew()
         waiting = list(self.plan.actions)
         states: list[tuple[fleet_plan.Action, str]] = []
