@@ -118,6 +118,8 @@ class Observed:
     volumes: tuple[Volume, ...] = ()
     addresses: tuple[Address, ...] = ()
     quota: t.Mapping[str, Quota] = dataclasses.field(default_factory=dict)
+    lost_addresses: tuple[str, ...] = ()
+    """private addresses that the cloud refuses to give, though no machine has them"""
 
 
 # ----------------------------------------------------------------------------------------- what a cloud is asked

@@ -13,6 +13,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import tarfile
 import time
 import typing as t
@@ -68,6 +69,7 @@ INOTIFY_LIMIT = ("fs.inotify.max_user_instances", 1024, "systemd in every machin
 """The kernel's 128 are used up by 20 machines: each systemd takes about 7. Then units fail, sshd among them."""
 MACHINE_CACHE = "/var/cache/omtd"
 ARCHIVES = "/var/cache/apt/archives"
+LOST_ADDRESS = re.compile(r"ip address (?P<address>[0-9.]+) is already allocated to container ID (?P<holder>[0-9a-f]+)")
 ALREADY = ("already exists", "already in use by")
 GONE = ("no such", "no container with", "not found", "does not exist", "unable to find")
 
@@ -193,7 +195,19 @@ class PodmanCloud:
             for each in self._list("volume", "ls")
         )
         ours = sum(machine.ram_mib for machine in machines if machine.tags.get("omtd_site") == self.site)
-        return base.Observed(machines, networks, volumes, (), {"ram_mib": base.Quota(memory_mib(), ours)})
+        quota = {"ram_mib": base.Quota(memory_mib(), ours)}
+        return base.Observed(machines, networks, volumes, (), quota, tuple(self._lost_addresses()))
+
+    @property
+    def _lost_file(self) -> Path:
+        return run_folder() / f"{self.site}.lost-addresses"
+
+    def _lost_addresses(self) -> list[str]:
+        """Addresses that podman holds for containers that are gone, see :meth:`_start`. A reboot frees them."""
+        try:
+            return self._lost_file.read_text(encoding="ascii").split()
+        except FileNotFoundError:
+            return []
 
     def _machine(self, listed: dict[str, t.Any]) -> base.Machine:
         labels = listed.get("Labels") or {}
@@ -338,8 +352,31 @@ class PodmanCloud:
         if not self.keys.is_met(machine.name, machine_id):
             self._hand_over_keys(machine_id, machine)
         self._forget_in_runtime(machine_id)
-        self._run(f"start the machine {machine.name}", "start", machine_id)
+        self._start(machine_id, machine)
         report("is started")
+
+    def _start(self, machine_id: str, machine: base.WantedMachine) -> None:
+        """A podman that was killed while it started a container holds its address until the computer reboots, even
+        against the same container and a new network of the name (podman 4.3). A machine that never ran is removed
+        then, and the next plan gives it another address."""
+        try:
+            self._run(f"start the machine {machine.name}", "start", machine_id)
+        except base.CloudError as exc:
+            lost = LOST_ADDRESS.search(str(exc))
+            alive = {each["Id"] for each in self._list("ps", "--all")} - {machine_id}
+            if not lost or lost["holder"] in alive:
+                raise
+            with self._lost_file.open("a", encoding="ascii") as stream:
+                stream.write(f"{lost['address']}\n")
+            if self.keys.is_met(machine.name, machine_id):
+                way_out = f"make it anew with replace: [{machine.name}]"
+            else:
+                self.delete_machine(machine_id, machine.name)
+                way_out = "run again, it gets another one"
+            raise base.CloudError(
+                f"podman: cannot start the machine {machine.name}: its address {lost['address']} is still held for a "
+                f"container that was stopped half way; {way_out}"
+            ) from exc
 
     def _forget_in_runtime(self, machine_id: str) -> None:
         """Takes away what a start that was killed has left with the runtime. podman does not know of it, refuses to

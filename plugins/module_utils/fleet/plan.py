@@ -430,6 +430,7 @@ class _Planner:
             if [each.addresses.get(name) for each in self.observed.machines].count(own.get(host)) > 1:
                 own.pop(host, None)
         others = {f"/{each.id}": each.addresses.get(name, "") for each in self.observed.machines}
+        others |= {f"/lost/{address}": address for address in self.observed.lost_addresses}
         return fleet_spec.private_addresses(self.spec, {**others, **own})
 
     # ------------------------------------------------------------------ volumes
