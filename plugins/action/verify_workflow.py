@@ -116,8 +116,7 @@ def run_it(galaxy: Galaxy, args: dict[str, t.Any]) -> dict[str, t.Any]:
 
 def take_away(galaxy: Galaxy, args: dict[str, t.Any]) -> dict[str, t.Any]:
     """See that nothing of a run is left."""
-    verify_run.clear_run(galaxy, args["run"])
-    return {"changed": True}
+    return {"changed": True, "live": verify_run.clear_run(galaxy, args["run"])}
 
 
 DO: dict[str, t.Callable[[Galaxy, dict[str, t.Any]], dict[str, t.Any]]] = {

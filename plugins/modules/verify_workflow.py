@@ -91,7 +91,7 @@ EXAMPLES = r"""
 RETURN = r"""
 live:
   description: Runs that go on at this moment.
-  returned: with O(state=ready)
+  returned: with O(state=ready) and O(state=absent)
   type: list
   elements: str
 leftovers:

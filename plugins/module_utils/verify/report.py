@@ -93,7 +93,7 @@ def keyword_chart(keywords: t.Sequence[Keyword], caption: str) -> str:
     parts = [heading("Keywords of the corpus, by TF-IDF", caption)]
     for number, term in enumerate(terms):
         y = top + row * number
-        length = max(1.0, term.score / best * (width - 130))
+        length = max(1.0, term.score / best * (width - 180))
         parts.append(
             f'<text x="{left - 8}" y="{y + 15}" text-anchor="end" fill="{INK}">{escape(term.name)}</text>'
             f'<rect x="{left}" y="{y + 3}" width="{length:.1f}" height="{row - 7}" rx="2" fill="{COLOURS[0]}"/>'
@@ -212,8 +212,10 @@ def text(
 
 def what_ran(facts: Facts) -> list[str]:
     """Say what was computed with what."""
-    lines = ["## What ran", ""]
     corpus, image = facts.corpus, facts.image
+    if not (corpus or image or facts.results):
+        return []
+    lines = ["## What ran", ""]
     if corpus:
         lines.append(
             f"- Corpus: {corpus['documents']} documents, {corpus['bytes'] / 1e6:.2f} MB of text, from the package"

@@ -275,8 +275,8 @@ def clear_leftovers(galaxy: Galaxy) -> names.Leftovers:
     return found
 
 
-def clear_run(galaxy: Galaxy, run: str) -> None:
-    """Take away whatever one run still has in Galaxy, and have its wrappers forgotten."""
+def clear_run(galaxy: Galaxy, run: str) -> list[str]:
+    """Take away whatever one run still has in Galaxy, and have its wrappers forgotten; give the runs that go on."""
     for history in galaxy.own_histories():
         if names.run_of(history["name"]) == run:
             galaxy.purge_history(history["id"])
@@ -284,3 +284,4 @@ def clear_run(galaxy: Galaxy, run: str) -> None:
         if names.run_of(workflow["name"]) == run:
             galaxy.delete_workflow(workflow["id"])
     galaxy.reload_tools()
+    return names.sort_out(galaxy.own_histories(), [], utc_now()).live

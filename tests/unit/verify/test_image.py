@@ -256,3 +256,14 @@ def test_a_run_that_was_interrupted_needs_the_image_until_its_time_is_over(image
 
     assert leases.current(NOW + 99) == ["gone"]
     assert leases.current(NOW + 100) == []
+
+
+def test_a_run_that_the_platform_does_not_know_needs_the_image_only_while_it_may_still_prepare(
+    image: ModuleType, tmp_path: Path
+) -> None:
+    leases = image.Leases(tmp_path)
+    for name, age in (("live", 4000), ("dead", 4000), ("young", 100)):
+        leases.add(name, 10_000, NOW)
+        os.utime(tmp_path / name, (NOW - age, NOW - age))
+
+    assert leases.current(NOW, ["live"]) == ["live", "young"]

@@ -60,8 +60,8 @@ def plain(text: str) -> str:
         if code == "E":
             return html.unescape({"lt": "&lt;", "gt": "&gt;", "sol": "/", "verbar": "|"}.get(content, f"&{content};"))
         if code == "L":
-            shown, bar, _target = content.partition("|")
-            return shown if bar else content.strip('/"')
+            shown, separator, _target = content.partition("|")
+            return shown if separator else content.strip('/"')
         return content
 
     text = CODE_LONG.sub(resolved, text)

@@ -56,6 +56,8 @@ COMMAND_LIMIT_SECONDS = 600
 REGISTRY_LIMIT_SECONDS = 60
 BUSY_WAITS_SECONDS = (5, 20, 45)
 CHUNK = 1 << 20
+# How long after a run asked for the image the platform knows of the run, at the latest
+PREPARATION_SECONDS = 1800
 
 
 class ImageError(Exception):
@@ -548,8 +550,9 @@ class Leases:
         """A run is over."""
         (self.folder / run_name).unlink(missing_ok=True)
 
-    def current(self, now: float) -> list[str]:
-        """Give the runs that need the image, and forget those whose time is over: they were interrupted."""
+    def current(self, now: float, live: list[str] | None = None) -> list[str]:
+        """Give the runs that need the image, and forget those that were interrupted: their time is over, or they are
+        not among the live ones (None: nobody knows) and began so long ago that they would be."""
         names = []
         for path in sorted(self.folder.iterdir()):
             if path.name.startswith("."):
@@ -558,6 +561,8 @@ class Leases:
                 over = int(path.read_text()) <= now
             except ValueError:
                 over = True
+            if live is not None and path.name not in live:
+                over = over or path.stat().st_mtime + PREPARATION_SECONDS < now
             if over:
                 path.unlink(missing_ok=True)
             else:
@@ -582,10 +587,12 @@ def parse(words: list[str]) -> argparse.Namespace:
         if name == "acquire":
             part.add_argument("tar", type=Path)
             part.add_argument("--seconds", type=int, default=7200)
+        else:
+            part.add_argument("--live", help="runs that the platform says go on, with commas between them")
         part.add_argument("registry")
         part.add_argument("repository")
         part.add_argument("tag")
-        part.add_argument("--run", action="append", required=True, help="more than one when others were interrupted")
+        part.add_argument("--run", required=True)
         part.add_argument("--leases", type=Path, required=True)
         part.add_argument("--user", required=True)
         part.add_argument("--authority", default="")
@@ -608,8 +615,7 @@ def do(arguments: argparse.Namespace) -> dict[str, t.Any]:
     leases = Leases(arguments.leases)
     with leases.locked():
         if arguments.command == "acquire":
-            for name in arguments.run:
-                leases.add(name, arguments.seconds, time.time())
+            leases.add(arguments.run, arguments.seconds, time.time())
             digest = registry.digest(arguments.repository, arguments.tag)
             if digest:
                 return {"pushed": False, "digest": digest}
@@ -617,9 +623,8 @@ def do(arguments: argparse.Namespace) -> dict[str, t.Any]:
                 "pushed": True,
                 "digest": registry.push(SavedImage(arguments.tar), arguments.repository, arguments.tag),
             }
-        for name in arguments.run:
-            leases.remove(name)
-        others = leases.current(time.time())
+        leases.remove(arguments.run)
+        others = leases.current(time.time(), None if arguments.live is None else arguments.live.split(","))
         if others:
             return {"image": "needed", "by": others}
         return {"image": registry.delete(arguments.repository, arguments.tag), "by": []}
