@@ -32,7 +32,7 @@ PARTS: dict[str, list[tuple[str, list[str], Path]]] = {
             BUILD,
         ),
         ("mypy, scripts", ["mypy", "--config-file", PYPROJECT, "scripts"], ROOT),
-        ("ansible-lint", ["ansible-lint", "--offline"], COLLECTION),
+        ("ansible-lint", ["ansible-lint", "--offline"], ROOT),
         ("argument specs", ["pytest", "-q", "tests/lint"], COLLECTION),
         ("ansible-test sanity", [str(ROOT / "scripts" / "ansible-test-sanity"), str(COLLECTION)], ROOT),
     ],

@@ -77,7 +77,7 @@ def ask(host: Host, url: str, options: str = "") -> int:
         "try: print(urllib.request.urlopen(r,timeout=20).status)\n"
         "except urllib.error.HTTPError as error: print(error.code)\n"
     )
-    method, _, login = (options or "GET").partition(" ")
+    method, _separator, login = (options or "GET").partition(" ")
     arguments = " ".join(shlex.quote(word) for word in (script, url, method, login))
     return int(host.check_output(f"python3 -c {arguments}"))
 

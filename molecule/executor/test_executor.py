@@ -72,7 +72,7 @@ class Site:
 
     def waited(self, job: str, states: set[str]) -> dict:
         """Wait until a job is in one of the states, and describe it."""
-        for _ in range(SECONDS * 4):
+        for _attempt in range(SECONDS * 4):
             found = self.galaxy.jobs.show_job(job, full_details=True)
             if found["state"] in states:
                 return found
@@ -84,7 +84,7 @@ class Site:
         text = shlex.quote(TOOL.format(id=tool, image=image))
         with self.executor.sudo():
             self.executor.check_output(f"printf %s {text} > {self.variables['site_tools_dir']}/{path}")
-        for _ in range(60):
+        for _attempt in range(60):
             if tool in {found["id"] for found in self.galaxy.tools.get_tools()}:
                 return
             time.sleep(0.5)
@@ -179,20 +179,20 @@ def test_a_job_that_slurm_cancels_is_an_error_with_its_reason_and_no_empty_resul
 
 def test_deleting_a_job_ends_its_container(site: Site, history: str) -> None:
     (text,) = site.upload(history, "a\n")
-    job, _ = site.submit(history, "lines", text, seconds=120)
+    job, _output = site.submit(history, "lines", text, seconds=120)
     site.waited(job, {"running"})
 
     def containers() -> str:
         with site.worker.sudo():
             return site.worker.check_output("docker ps -q --filter label=omtd.job")
 
-    for _ in range(60):
+    for _attempt in range(60):
         if containers():
             break
         time.sleep(0.5)
     assert containers()
     site.galaxy.jobs.cancel_job(job)
-    for _ in range(60):
+    for _attempt in range(60):
         if not containers():
             break
         time.sleep(0.5)
@@ -201,7 +201,7 @@ def test_deleting_a_job_ends_its_container(site: Site, history: str) -> None:
 
 def test_secrets_of_galaxy_do_not_travel_to_the_nodes(site: Site, history: str) -> None:
     (text,) = site.upload(history, "a\n")
-    job, _ = site.submit(history, "lines", text, seconds=10)
+    job, _output = site.submit(history, "lines", text, seconds=10)
     site.waited(job, {"running"})
     with site.worker.sudo():
         environments = site.worker.check_output("cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | sort -u; true")
@@ -221,7 +221,7 @@ def test_a_job_survives_a_restart_of_galaxy(site: Site, history: str) -> None:
     site.waited(job, {"running"})
     with site.executor.sudo():
         site.executor.check_output("systemctl restart galaxy-executor.target")
-    for _ in range(SECONDS):
+    for _attempt in range(SECONDS):
         try:
             site.galaxy.config.get_version()
             break
@@ -234,8 +234,8 @@ def test_a_job_survives_a_restart_of_galaxy(site: Site, history: str) -> None:
 def test_fifty_parallel_jobs_lose_none(site: Site, history: str) -> None:
     texts = site.upload(history, *("a b\n" * lines for lines in range(1, 51)))
     jobs = [site.submit(history, "lines", text) for text in texts]
-    assert Counter(site.ended(job)["state"] for job, _ in jobs) == {"ok": 50}
-    lines = [site.galaxy.datasets.show_dataset(output)["metadata_data_lines"] for _, output in jobs]
+    assert Counter(site.ended(job)["state"] for job, _output in jobs) == {"ok": 50}
+    lines = [site.galaxy.datasets.show_dataset(output)["metadata_data_lines"] for _job, output in jobs]
     assert lines == list(range(1, 51))
 
 

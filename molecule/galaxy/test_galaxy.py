@@ -89,7 +89,7 @@ def test_an_instance_that_is_killed_comes_back_and_the_other_stays(host: Host) -
     second = process("second")
     with host.sudo():
         host.check_output(f"kill -9 {process('first')}")
-    for _ in range(180):
+    for _attempt in range(180):
         if ask(host, PORTS["first"], "/api/version"):
             break
         time.sleep(1)

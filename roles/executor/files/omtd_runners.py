@@ -210,7 +210,7 @@ class SlurmRunner(WarmMetadata, ShellJobRunner):
                 ["sacct", "-X", "-n", "-P", "-D", "-o", "JobIDRaw,State", "-j", ",".join(sorted(forgotten))]
             )
             for line in answer.stdout.splitlines():
-                job_id, _, state = line.partition("|")
+                job_id, _separator, state = line.partition("|")
                 states[job_id] = state.split()[0] if state.split() else ""
             if answer.returncode != 0:
                 log.warning("Slurm does not answer, asking again: %s", answer.stderr.strip())
