@@ -40,7 +40,7 @@ def test_a_credential_is_good_once(host: Host, master: Host) -> None:
 def test_a_credential_made_with_another_key_is_refused(host: Host, master: Host) -> None:
     with host.sudo():
         foreign = host.check_output(
-            "set -e; d=$(mktemp -d); chown munge $d; cd $d;"
+            "set -e; d=$(mktemp -d); chown munge $d; chmod 755 $d; cd $d;"
             " head -c 64 /dev/urandom > key; chmod 400 key; chown munge key;"
             " runuser -u munge -- munged --key-file=$d/key --socket=$d/socket --pid-file=$d/pid --log-file=$d/log"
             " --seed-file=$d/seed;"
