@@ -46,7 +46,9 @@ def test_a_credential_made_with_another_key_is_refused(host: Host, master: Host)
             " --seed-file=$d/seed;"
             " munge --no-input --socket=$d/socket; runuser -u munge -- munged --stop --socket=$d/socket >&2; rm -rf $d"
         )
-    assert "Invalid credential" in master.run(f"printf '%s' '{foreign}' | unmunge").stdout
+    read = master.run(f"printf '%s' '{foreign}' | unmunge")
+    assert read.rc != 0
+    assert "Invalid credential" in read.stdout + read.stderr
 
 
 def test_the_key_is_the_sites_and_mungeds_alone(host: Host, variables: dict) -> None:
