@@ -11,7 +11,7 @@ import signal
 import time
 
 import pytest
-from conftest import SITE, Site, podman_list
+from podman_site import SITE, Site, podman_list
 
 ROUNDS = int(os.environ.get("OMTD_KILL_ROUNDS", "20"))
 SEED = int(os.environ.get("OMTD_KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)

@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 
-from conftest import SITE, Site, podman
+from podman_site import SITE, Site, podman
 
 MASTER, WORKER = f"{SITE}-master-1", f"{SITE}-worker-1"
 
@@ -59,8 +59,9 @@ def test_a_machine_is_no_way_to_the_computer(site: Site) -> None:
         "read the computer's memory": "sudo mknod /tmp/mem c 1 1; sudo head -c 1 /tmp/mem",
         "change a setting of the kernel": "sudo sysctl -w kernel.panic=7",
         "read the kernel's log": "sudo dmesg",
+        # EPERM, or ENOSYS from a kernel that has no modules at all
         "load a module": "sudo python3 -c 'import ctypes, os; libc = ctypes.CDLL(None, use_errno=True); "
-        'assert libc.syscall(175, b"", 0, b"") == 0 or ctypes.get_errno() != 1\'',
+        'assert libc.syscall(175, b"", 0, b"") == 0 or ctypes.get_errno() not in (1, 38)\'',
     }
     for what, command in attempts.items():
         assert site.ssh(WORKER, command).returncode != 0, f"a machine may {what}"
