@@ -169,14 +169,14 @@ def test_a_component_reads_and_writes_the_jobs_folder(cluster: Cluster, host: Ho
 
 
 def test_the_exit_code_of_a_component_arrives(cluster: Cluster, image: str) -> None:
-    job_state, _ = cluster.run(f"{LAUNCHER} run {image} sh -c 'exit 42'")
+    job_state, _output = cluster.run(f"{LAUNCHER} run {image} sh -c 'exit 42'")
     assert job_state == "FAILED"
-    _, output = cluster.run(f"{LAUNCHER} run {image} sh -c 'exit 42'; echo code $?")
+    _state, output = cluster.run(f"{LAUNCHER} run {image} sh -c 'exit 42'; echo code $?")
     assert output.strip() == "code 42"
 
 
 def test_what_a_component_says_goes_to_the_job_and_not_to_dockers_logs(cluster: Cluster, image: str) -> None:
-    _, output = cluster.run(
+    _state, output = cluster.run(
         f"{LAUNCHER} run {image} sh -c 'echo out; echo err >&2' 2>{FOLDER}/err; echo; cat {FOLDER}/err"
     )
     assert output.split() == ["out", "err"]
@@ -202,7 +202,7 @@ def test_fifty_small_jobs_end_and_none_is_lost(cluster: Cluster, host: Host, ima
 
 
 def test_a_component_has_no_capabilities_and_no_network(cluster: Cluster, image: str) -> None:
-    _, output = cluster.run(
+    _state, output = cluster.run(
         f"{LAUNCHER} run {image} sh -c 'grep -E \"Cap(Eff|Bnd)|NoNewPrivs\" /proc/self/status; ls /sys/class/net'"
     )
     fields = dict(line.split(":\t") for line in output.splitlines() if ":" in line)
@@ -211,7 +211,7 @@ def test_a_component_has_no_capabilities_and_no_network(cluster: Cluster, image:
 
 
 def test_a_component_has_no_more_memory_than_its_job(cluster: Cluster, image: str) -> None:
-    _, output = cluster.run(
+    _state, output = cluster.run(
         f"{LAUNCHER} run -m 700m {image} sh -c "
         "'cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null'",
         "--mem 100",
@@ -222,7 +222,9 @@ def test_a_component_has_no_more_memory_than_its_job(cluster: Cluster, image: st
 def test_a_component_that_takes_more_memory_dies_and_the_node_lives(
     cluster: Cluster, image: str, worker_name: str
 ) -> None:
-    _, output = cluster.run(f"{LAUNCHER} run {image} sh -c 'head -c 300m /dev/zero | tail'; echo code $?", "--mem 64")
+    _state, output = cluster.run(
+        f"{LAUNCHER} run {image} sh -c 'head -c 300m /dev/zero | tail'; echo code $?", "--mem 64"
+    )
     assert "code 137" in output
     assert cluster.node_state(worker_name).startswith(("idle", "mixed"))
 
@@ -245,13 +247,13 @@ def test_a_component_that_takes_more_memory_dies_and_the_node_lives(
     ],
 )
 def test_the_launcher_refuses_what_would_open_the_node(cluster: Cluster, image: str, arguments: str) -> None:
-    _, output = cluster.run(f"{LAUNCHER} {arguments.replace('IMAGE', image)}; echo code $?")
+    _state, output = cluster.run(f"{LAUNCHER} {arguments.replace('IMAGE', image)}; echo code $?")
     assert output.startswith("component-launcher: ")
     assert output.splitlines()[-1] == "code 125"
 
 
 def test_a_link_out_of_the_shared_directory_is_refused(cluster: Cluster, image: str) -> None:
-    _, output = cluster.run(f"ln -sfn /etc {FOLDER}/link; {LAUNCHER} run -v {FOLDER}/link:/x {image} ls /x")
+    _state, output = cluster.run(f"ln -sfn /etc {FOLDER}/link; {LAUNCHER} run -v {FOLDER}/link:/x {image} ls /x")
     assert "in truth /etc" in output
     assert "passwd" not in output
 
@@ -274,7 +276,7 @@ def test_outside_of_a_job_nothing_is_started(worker: Host, image: str) -> None:
 def test_a_job_reaches_no_container_but_its_own(cluster: Cluster, worker: Host, image: str) -> None:
     victim = cluster.submit(f"{LAUNCHER} run --name victim {image} sleep 300", "--mem 64")
     assert until(lambda: containers(worker))
-    _, output = cluster.run(f"for v in kill stop inspect; do {LAUNCHER} $v victim; done", "--mem 64")
+    _state, output = cluster.run(f"for v in kill stop inspect; do {LAUNCHER} $v victim; done", "--mem 64")
     assert output.count("has no such container") == 3
     assert len(containers(worker)) == 1
     with cluster.host.sudo():

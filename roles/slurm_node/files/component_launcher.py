@@ -257,11 +257,11 @@ def parse_memory(text: str) -> int:
 
 # Options that are checked and passed on as they are: what Run calls them, and the check.
 PLAIN_OPTIONS: Mapping[str, Callable[[str, Config], str]] = {
-    "cpus": lambda value, _: matching(CPUS, value, "--cpus", "a number of CPUs, such as 2 or 0.5"),
-    "name": lambda value, _: matching(NAME, value, "--name", "letters, digits, _, . and -"),
-    "workdir": lambda value, _: absolute(value, "-w"),
+    "cpus": lambda value, _config: matching(CPUS, value, "--cpus", "a number of CPUs, such as 2 or 0.5"),
+    "name": lambda value, _config: matching(NAME, value, "--name", "letters, digits, _, . and -"),
+    "workdir": lambda value, _config: absolute(value, "-w"),
     "network": checked_network,
-    "entrypoint": lambda value, _: value,
+    "entrypoint": lambda value, _config: value,
 }
 
 
@@ -385,7 +385,7 @@ def job_cgroup(cgroups: str, job: str) -> str | None:
     group holds processes, so it cannot have children.
     """
     for line in cgroups.splitlines():
-        _, controllers, path = line.split(":", 2)
+        _number, controllers, path = line.split(":", 2)
         match = JOB_GROUP.match(path)
         if match and match["job"] == job and (controllers == "" or "memory" in controllers.split(",")):
             return match[0]
@@ -491,7 +491,7 @@ def docker_run(
 
 def remove_by_label(label: str) -> None:
     """Remove containers by label until there is none: one that was being made is seen at the second look."""
-    for _ in range(5):
+    for _attempt in range(5):
         found = docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={label}").stdout.split()
         if not found:
             return
@@ -607,7 +607,7 @@ def own_container(name: str, job: str) -> str:
     """Give the id of a container that has the name and belongs to the job; raises RefusedError."""
     matching(NAME, name, "container", "letters, digits, _, . and -")
     answer = docker("container", "inspect", "--format", f'{{{{.Id}}}} {{{{index .Config.Labels "{JOB_LABEL}"}}}}', name)
-    container, _, owner = answer.stdout.strip().partition(" ")
+    container, _separator, owner = answer.stdout.strip().partition(" ")
     if answer.returncode != 0 or owner != job:
         raise RefusedError(f"container {name}: job {job} has no such container")
     return container
