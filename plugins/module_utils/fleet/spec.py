@@ -251,7 +251,6 @@ def host_name(site: str, machine: str, index: int) -> str:
 
 COMMON_CLOUD_OPTIONS: dict[str, dict[str, t.Any]] = {
     "identity_file": {"type": "str", "default": ""},
-    "user": {"type": "str", "default": "debian"},
     "parallel": {"type": "int", "default": 8},
 }
 PROVIDERS: dict[str, dict[str, dict[str, t.Any]]] = {
@@ -261,7 +260,11 @@ PROVIDERS: dict[str, dict[str, dict[str, t.Any]]] = {
         "networks": {"type": "dict", "default": {}},
         "cache_dir": {"type": "str", "default": "~/.cache/omtd-workflow"},
     },
-    "existing": {**COMMON_CLOUD_OPTIONS, "subnet": {"type": "str", "default": ""}},
+    "existing": {
+        **COMMON_CLOUD_OPTIONS,
+        "user": {"type": "str", "default": "debian"},
+        "subnet": {"type": "str", "default": ""},
+    },
 }
 """The clouds that this release knows, and the keys that each takes beside ``provider``."""
 
@@ -342,8 +345,11 @@ def parse_size(value: object) -> int:
     if not unit:
         raise SizeError(f"a size without unit; write for instance {match['number']} GiB")
     if unit not in SIZE_UNITS:
-        near = {name.lower(): name for name in SIZE_UNITS}.get(unit.lower())
-        hint = f"write {match['number']} {near}" if near else f"write one of {', '.join(sorted(SIZE_UNITS))}"
+        lower = {name.lower(): name for name in SIZE_UNITS}
+        near = difflib.get_close_matches(unit.lower(), lower, n=1)
+        hint = (
+            f"write {match['number']} {lower[near[0]]}" if near else "write one of KiB, MiB, GiB, TiB, kB, MB, GB, TB"
+        )
         raise SizeError(f"unknown unit {unit}; {hint}")
     whole, _dot, fraction = match["number"].partition(".")
     scaled = int(whole + fraction) * SIZE_UNITS[unit]

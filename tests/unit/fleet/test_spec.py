@@ -148,7 +148,7 @@ def test_a_whole_number_of_units_is_exact(number: int, unit: str) -> None:
 # ----------------------------------------------------------------------------------------------------- mistakes
 
 MISTAKES = [
-    ("machines.worker.disk", "20 GiBB", "machines.worker.disk: 20 GiBB: unknown unit GiBB; write one of"),
+    ("machines.worker.disk", "20 GiBB", "machines.worker.disk: 20 GiBB: unknown unit GiBB; write 20 GiB"),
     ("machines.worker.ram", "4 gib", "machines.worker.ram: 4 gib: unknown unit gib; write 4 GiB"),
     ("machines.worker.ram", 4, "machines.worker.ram: 4: a size without unit; write for instance 4 GiB"),
     ("machines.worker.count", -1, "machines.worker.count: -1: below zero; write 0 or more"),
