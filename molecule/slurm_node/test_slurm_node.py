@@ -108,8 +108,9 @@ class Cluster:
         return self.state(job), self.output(job)
 
     def node_state(self, name: str) -> str:
-        """Give the state of a node and the reason."""
-        return self.host.check_output(f"sinfo --noheader --nodes {name} --format '%T|%E'").splitlines()[0]
+        """Give the state of a node and the reason, without the mark of a node that has not answered yet."""
+        shown = self.host.check_output(f"sinfo --noheader --nodes {name} --format '%T|%E'").splitlines()[0]
+        return shown.replace("*|", "|", 1)
 
 
 @pytest.fixture(scope="module")
