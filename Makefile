@@ -4,7 +4,7 @@
 #   make demo-down   nothing of it is left behind
 #   make test        every check; `make help` lists its parts
 #
-# Variables: ROLE=x (one role), RELEASE=trixie (machines of Debian 13), JOBS=n (scenarios at a time)
+# Variables: ROLE=x (one role), JOBS=n (scenarios at a time)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -68,7 +68,7 @@ demo-down: install ## take the demo away again, completely
 # ---------------------------------------------------------------- the tests
 .PHONY: test
 test: install ## everything below
-	@scripts/run_tests.py lint unit podman roles site
+	@JOBS=$(JOBS) scripts/run_tests.py lint unit podman roles site
 
 .PHONY: test-lint test-sanity test-unit test-podman test-roles test-site
 test-lint: install ## ruff, mypy, yamllint, ansible-lint, ansible-test sanity

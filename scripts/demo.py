@@ -106,7 +106,8 @@ def print_figures(steps: list[Step]) -> None:
     seconds_in_all = sum(step.seconds for step in steps)
     print(f"{'together':<12}{'':<8}{changed_in_all:>7}  {seconds_in_all:7.0f}")
     figures = [vars(step) for step in steps]
-    (BUILD / "demo-figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    name = "demo-first-figures.json" if changed_in_all else "demo-figures.json"
+    (BUILD / name).write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def print_whereabouts() -> None:

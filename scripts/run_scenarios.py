@@ -80,7 +80,7 @@ def show_failure(result: Result) -> None:
 def main() -> int:
     """Run the named scenarios, or all; exit 1 when one of them failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=2, help="scenarios at a time")
+    parser.add_argument("--jobs", type=int, default=int(os.environ.get("JOBS", "2")), help="scenarios at a time")
     parser.add_argument("names", nargs="*", help="scenarios (default: all)")
     arguments = parser.parse_args()
     known = scenarios()

@@ -44,15 +44,21 @@ def test_the_registry_asks_everybody_for_a_login(site_folder: Path, first_host, 
     [
         ("cluster_master", 6817),
         ("cluster_master", 6819),
-        ("cluster_master", 3306),
         ("normal", 6818),
-        ("executor", 5432),
     ],
 )
 def test_ports_that_no_outsider_needs_are_closed(group: str, port: int, first_host, variables) -> None:
     address = variables(first_host(group))["ansible_host"]
     assert opens(address, 22)
     assert not opens(address, port)
+
+
+def test_the_api_of_the_executor_is_closed_to_the_clusters_own_nodes(first_host, variables, host) -> None:
+    address = variables(first_host("executor"))["fleet_private_address"]
+    call = f"timeout {CONNECT_SECONDS} bash -c '</dev/tcp/{address}/8080'"
+    assert opens(address, 8080), "this computer is one of the trusted networks"
+    assert host(first_host("executor")).run(call).rc == 0
+    assert host(first_host("normal")).run(call).rc == 124
 
 
 def test_no_node_holds_code_of_galaxy(inventory, host) -> None:

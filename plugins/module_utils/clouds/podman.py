@@ -72,6 +72,7 @@ ARCHIVES = "/var/cache/apt/archives"
 # A machine that was started a moment ago may not listen to systemctl yet.
 RESTART_SSH = "for number in $(seq 100); do systemctl restart ssh && exit 0; sleep 0.3; done 2>/dev/null; exit 1"
 LOST_ADDRESS = re.compile(r"ip address (?P<address>[0-9.]+) is already allocated to container ID (?P<holder>[0-9a-f]+)")
+LIST_TRIES = 5
 ALREADY = ("already exists", "already in use by")
 GONE = ("no such", "no container with", "not found", "does not exist", "unable to find")
 
@@ -143,15 +144,18 @@ class PodmanCloud:
         )
 
     def _list(self, *arguments: str) -> list[dict[str, t.Any]]:
+        """All things of a kind, other sites' too. Podman fails when one goes while it lists: then it is asked again."""
         purpose = f"list {arguments[0]}s"
-        try:
-            listed = self.computer.run([*self.podman(), *arguments, "--format", "json"], purpose, root=True)
-            content = json.loads(listed or "[]")
-        except base.CloudUnavailableError:
-            raise
-        except (base.CloudError, ValueError) as exc:
-            raise base.CloudUnavailableError(f"podman: cannot {purpose}: {exc}") from exc
-        return content or []
+        command = [*self.podman(), *arguments, "--format", "json"]
+        for tries_left in reversed(range(LIST_TRIES)):
+            try:
+                return json.loads(self.computer.run(command, purpose, root=True) or "[]") or []
+            except base.CloudUnavailableError:
+                raise
+            except (base.CloudError, ValueError) as exc:
+                if not tries_left or not any(word in str(exc).lower() for word in GONE):
+                    raise base.CloudUnavailableError(f"podman: cannot {purpose}: {exc}") from exc
+        raise AssertionError("the last try returns or raises")
 
     def _create(self, purpose: str, *arguments: str) -> bool:
         """Makes something; False when it was there before."""
