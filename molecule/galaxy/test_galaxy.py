@@ -90,7 +90,7 @@ def test_an_instance_that_is_killed_comes_back_and_the_other_stays(host: Host) -
     with host.sudo():
         host.check_output(f"kill -9 {first}")
     # its last child may answer for a moment
-    for _ in range(180):
+    for _attempt in range(180):
         if process("first") not in {"0", first} and ask(host, PORTS["first"], "/api/version"):
             break
         time.sleep(1)
